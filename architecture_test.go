@@ -1,0 +1,107 @@
+// Package nabu holds nothing but the test of nabu's shape.
+package nabu
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayImport is the shape of nabu: what each folder may use of the others. Folders
+// below internal stand for one outside thing each and use none of the upper ones,
+// but for the test databases, which have to be migrated.
+var mayImport = map[string][]string{
+	"domain":            {},
+	"eventstore":        {"domain", "internal/pgarray"},
+	"commands":          {"domain", "eventstore", "internal/postgres"},
+	"projections":       {"domain", "eventstore", "internal/pgarray"},
+	"migrations":        {"projections", "internal/postgres"},
+	"http":              {"domain", "eventstore", "commands", "projections", "internal/postgres"},
+	"internal/pgarray":  {},
+	"internal/postgres": {},
+	"internal/pgproxy":  {},
+	"internal/pgtest":   {"migrations", "internal/postgres"},
+	"internal/bench":    {"domain", "internal/postgres"},
+	"cmd/nabu":          {"*"},
+}
+
+// onlyIn names the folders that know an outside library; nobody else does.
+var onlyIn = map[string][]string{
+	"github.com/labstack/echo":              {"http"},
+	"github.com/lib/pq":                     {"eventstore", "projections", "internal/postgres", "internal/bench"},
+	"github.com/ThreeDotsLabs/watermill":    {"eventstore", "reactors", "cmd/nabu"},
+	"github.com/spf13/cobra":                {"cmd/nabu"},
+	"github.com/knadh/koanf":                {"cmd/nabu"},
+	"github.com/pressly/goose":              {"migrations"},
+	"github.com/prometheus/client_golang":   {"http", "cmd/nabu"},
+	"github.com/gophercloud/gophercloud/v2": {},
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	for folder, files := range sources(t) {
+		allowed, known := mayImport[folder]
+		if !known {
+			t.Errorf("%s has no place in the map", folder)
+			continue
+		}
+		for file, imports := range files {
+			for _, path := range imports {
+				ours, inside := strings.CutPrefix(path, "nabu/")
+				if inside && !slices.Contains(allowed, ours) && !slices.Contains(allowed, "*") {
+					t.Errorf("%s must not import %s", file, path)
+				}
+			}
+		}
+	}
+}
+
+func TestLibrariesStayWhereTheyBelong(t *testing.T) {
+	for folder, files := range sources(t) {
+		for file, imports := range files {
+			for _, path := range imports {
+				for library, folders := range onlyIn {
+					if strings.HasPrefix(path, library) && !slices.Contains(folders, folder) {
+						t.Errorf("%s must not import %s", file, path)
+					}
+				}
+			}
+		}
+	}
+}
+
+// sources are the imports of each file of each folder, tests aside.
+func sources(t *testing.T) map[string]map[string][]string {
+	t.Helper()
+	folders := map[string]map[string][]string{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := entry.Name(); entry.IsDir() && path != "." && (strings.HasPrefix(name, ".") || name == "tools" || name == "testdata") {
+			return filepath.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		folder := filepath.ToSlash(filepath.Dir(path))
+		if folders[folder] == nil {
+			folders[folder] = map[string][]string{}
+		}
+		for _, spec := range file.Imports {
+			folders[folder][path] = append(folders[folder][path], strings.Trim(spec.Path.Value, `"`))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folders
+}

@@ -1,0 +1,661 @@
+package commands
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/internal/postgres"
+)
+
+// Projector writes the read models that clients read right after their own writes.
+type Projector interface {
+	// Apply writes what recorded events change, in their transaction, with one
+	// statement for each kind of change.
+	Apply(ctx context.Context, tx eventstore.Tx, events []eventstore.RecordedEvent) error
+	// AppendAndApply writes a batch and what it changes in one round trip, if it is
+	// made of events it can do that for: otherwise covered is false and nothing was
+	// done. It fails with eventstore.ErrStale when the batch's head is not the
+	// ledger's. Outside a transaction it commits.
+	AppendAndApply(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch) (at time.Time, covered bool, err error)
+	// Covers tells whether AppendAndApply can write these events.
+	Covers(events []eventstore.NewEvent) bool
+}
+
+// Bounds of a batch and of the waiting line, in commands and in bytes.
+const (
+	maxBatch        = 500
+	maxBatchBytes   = 4 << 20
+	maxWaiting      = 5000
+	maxWaitingBytes = 64 << 20
+)
+
+// batchTimeout bounds one try of a batch. The statements have shorter limits of
+// their own (eventstore.Begin); this one is for a database that has gone silent.
+const batchTimeout = 10 * time.Second
+
+// Config is what an executor is made of.
+type Config struct {
+	DB        *sql.DB
+	Loader    Loader
+	Projector Projector
+	Limits    domain.Limits
+	Log       *slog.Logger
+	// Now is the clock of tests; nil: the database's.
+	Now func() time.Time
+	// Observe is told of each batch; nil: nobody is.
+	Observe func(BatchReport)
+	// PartitionSize of the ledger, in positions; 0: eventstore.PartitionSize.
+	PartitionSize int64
+}
+
+// Way is how a batch was written.
+type Way string
+
+// The ways.
+const (
+	ShortWay Way = "short" // decided on memory, written in one round trip
+	LongWay  Way = "long"  // lock, load, decide, write, commit
+	NoWay    Way = "none"  // nothing was decided: rolled back, no flush
+)
+
+// BatchReport is what happened to one batch.
+type BatchReport struct {
+	Way      Way
+	Commands int
+	Events   int
+	Took     time.Duration
+	Head     int64 // position of the ledger's head afterwards
+	Err      error
+}
+
+// Executor decides commands in batches. One goroutine does it; another executor,
+// in this process or elsewhere, may work on the same ledger.
+type Executor struct {
+	Config
+	line    chan *pending
+	stopped chan struct{}
+
+	mu           sync.Mutex
+	closed       bool
+	waitingBytes int
+	inFlight     map[eventstore.IdempotencyKey]bool
+
+	// Only the executor's goroutine uses what follows.
+	conn   *sql.Conn
+	memory *memory
+	past   int64 // the first position the ledger has no room for; 0: unknown
+}
+
+// pending is a command and its caller.
+type pending struct {
+	ctx     context.Context
+	request Request
+	needs   Needs
+	// decide makes the decision and keeps the answer for the caller.
+	decide func(s *State, at domain.Moment) ([]domain.Event, error)
+	// answer and restore are the caller's answer as it is kept for its key.
+	answer  func() (json.RawMessage, error)
+	restore func(json.RawMessage) error
+
+	err      error
+	answered bool // from what is kept for the key: nothing to decide
+	done     chan struct{}
+}
+
+// NewExecutor starts an executor. Close ends it.
+func NewExecutor(cfg Config) *Executor {
+	if cfg.PartitionSize == 0 {
+		cfg.PartitionSize = eventstore.PartitionSize
+	}
+	e := &Executor{
+		Config:   cfg,
+		line:     make(chan *pending, maxWaiting),
+		stopped:  make(chan struct{}),
+		inFlight: map[eventstore.IdempotencyKey]bool{},
+		memory:   newMemory(),
+	}
+	go e.loop()
+	return e
+}
+
+// Close lets no further command in, decides those that wait, and stops. It waits
+// no longer than ctx.
+func (e *Executor) Close(ctx context.Context) error {
+	e.mu.Lock()
+	if !e.closed {
+		e.closed = true
+		close(e.line)
+	}
+	e.mu.Unlock()
+	select {
+	case <-e.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain the commands: %w", ctx.Err())
+	}
+}
+
+// Waiting is how many commands wait to be decided.
+func (e *Executor) Waiting() int { return len(e.line) }
+
+// Run hands a command to the executor and waits until what it decided is committed.
+// It refuses with domain.Unavailable when the waiting line is full, the executor
+// is closed or the database cannot be reached; with domain.KeyInUse or
+// domain.KeyReused because of the request's idempotency key; or as the decision
+// does. When ctx ends first, the command may or may not have been carried out.
+func Run[R any](ctx context.Context, e *Executor, cmd Command[R]) (R, error) {
+	var result, none R
+	p := &pending{ctx: ctx, request: requestOf(ctx), needs: cmd.Needs(), done: make(chan struct{})}
+	p.decide = func(s *State, at domain.Moment) (events []domain.Event, err error) {
+		result, events, err = cmd.Decide(s, at)
+		return events, err
+	}
+	p.answer = func() (json.RawMessage, error) { return json.Marshal(result) }
+	p.restore = func(kept json.RawMessage) error { return json.Unmarshal(kept, &result) }
+	if err := e.enqueue(p); err != nil {
+		return none, err
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	if p.err != nil {
+		return none, p.err
+	}
+	return result, nil
+}
+
+// enqueue puts a command into the waiting line.
+func (e *Executor) enqueue(p *pending) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	key, hasKey := p.key()
+	switch {
+	case e.closed:
+		return domain.Errorf(domain.Unavailable, "the service is stopping")
+	case hasKey && e.inFlight[key]:
+		return domain.Errorf(domain.KeyInUse, "the first request with this Idempotency-Key is still being carried out")
+	case e.waitingBytes+p.needs.Size > maxWaitingBytes && e.waitingBytes > 0:
+		return domain.Errorf(domain.Unavailable, "too many requests are waiting")
+	}
+	select {
+	case e.line <- p:
+	default:
+		return domain.Errorf(domain.Unavailable, "too many requests are waiting")
+	}
+	e.waitingBytes += p.needs.Size
+	if hasKey {
+		e.inFlight[key] = true
+	}
+	return nil
+}
+
+func (p *pending) key() (eventstore.IdempotencyKey, bool) {
+	return eventstore.IdempotencyKey{Project: p.request.Origin.Project, Key: p.request.IdempotencyKey},
+		p.request.IdempotencyKey != ""
+}
+
+// settle answers a command's caller.
+func (e *Executor) settle(p *pending, err error) {
+	if key, hasKey := p.key(); hasKey {
+		e.mu.Lock()
+		delete(e.inFlight, key)
+		e.mu.Unlock()
+	}
+	p.err = err
+	close(p.done)
+}
+
+// loop takes whatever waits and carries it out; while one batch commits, the next
+// one gathers.
+func (e *Executor) loop() {
+	defer close(e.stopped)
+	defer e.dropConn()
+	for first := range e.line {
+		batch := e.gather(first)
+		if len(batch) > 0 {
+			e.carryOut(&work{commands: batch})
+		}
+	}
+}
+
+// gather takes the first command and all that wait behind it, up to the bounds.
+// Commands whose callers have left are dropped.
+func (e *Executor) gather(first *pending) []*pending {
+	var batch []*pending
+	size, bytes := 0, 0
+	take := func(p *pending) {
+		bytes += p.needs.Size
+		if p.ctx.Err() != nil {
+			e.settle(p, p.ctx.Err())
+			return
+		}
+		batch = append(batch, p)
+		size++
+	}
+	take(first)
+	for size < maxBatch && bytes < maxBatchBytes && len(e.line) > 0 {
+		p, open := <-e.line
+		if !open {
+			break
+		}
+		take(p)
+	}
+	e.mu.Lock()
+	e.waitingBytes -= bytes
+	e.mu.Unlock()
+	slices.SortStableFunc(batch, func(a, b *pending) int { return int(a.needs.Rank - b.needs.Rank) })
+	return batch
+}
+
+// work is a set of commands on its way into the ledger.
+type work struct {
+	commands []*pending
+	// Of the last try: what was decided, and on what.
+	state *State
+	batch eventstore.Batch
+	// uncertain: the last try was cut off when its batch may have been committed.
+	uncertain bool
+	retried   bool
+}
+
+// carryOut brings commands into the ledger and answers their callers. If the
+// database refuses the data, the batch is decided again in halves, until the one
+// bad command stands alone. After any other failure it is tried whole once more.
+func (e *Executor) carryOut(w *work) {
+	began := time.Now()
+	way, err := e.try(w)
+	if err != nil && !postgres.IsBadData(err) {
+		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "error", err)
+		w.retried = true
+		way, err = e.try(w)
+	}
+	if e.Observe != nil {
+		e.Observe(BatchReport{
+			Way: way, Commands: len(w.commands), Events: len(w.batch.Events),
+			Took: time.Since(began), Head: e.memory.head.Position, Err: err,
+		})
+	}
+	switch {
+	case err == nil:
+		for _, p := range w.commands {
+			e.settle(p, p.err)
+		}
+	case postgres.IsBadData(err) && len(w.commands) > 1:
+		half := len(w.commands) / 2
+		e.carryOut(&work{commands: w.commands[:half]})
+		e.carryOut(&work{commands: w.commands[half:]})
+	case postgres.IsBadData(err):
+		e.Log.Error("the database refuses a command's data", "error", err, "request_id", w.commands[0].request.Origin.RequestID)
+		e.settle(w.commands[0], domain.Errorf(domain.Invalid, "the request holds data that cannot be stored"))
+	default:
+		e.Log.Error("batch failed", "commands", len(w.commands), "error", err)
+		for _, p := range w.commands {
+			e.settle(p, domain.Errorf(domain.Unavailable, "the database cannot be reached"))
+		}
+	}
+}
+
+// try carries the work out once, the short way where that can be. On failure
+// nothing of it is in memory, and nothing in the ledger unless w.uncertain.
+func (e *Executor) try(w *work) (Way, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	defer cancel()
+	if err := e.connect(ctx); err != nil {
+		return NoWay, err
+	}
+	if !w.retried && e.mayGoShort(w) {
+		done, err := e.goShort(ctx, w)
+		if done {
+			return ShortWay, nil
+		}
+		if err != nil {
+			return ShortWay, e.failed(err)
+		}
+	}
+	way, err := e.goLong(ctx, w)
+	if err != nil {
+		return way, e.failed(err)
+	}
+	return way, nil
+}
+
+// connect makes sure of the executor's own connection and of room in the ledger.
+func (e *Executor) connect(ctx context.Context) error {
+	if err := e.dial(ctx); err != nil {
+		return err
+	}
+	err := e.makeRoom(ctx)
+	if err == nil {
+		return nil
+	}
+	e.dropConn()
+	if e.memory.head.Position+2*maxBatch >= e.past {
+		return err
+	}
+	e.Log.Error("cannot extend the ledger, there is room left", "head", e.memory.head.Position, "error", err)
+	return e.dial(ctx)
+}
+
+func (e *Executor) dial(ctx context.Context) error {
+	if e.conn != nil {
+		return nil
+	}
+	conn, err := e.DB.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	e.conn = conn
+	return nil
+}
+
+// makeRoom makes partitions of the ledger half a partition ahead of the head.
+// Every replica does it before it writes, so there is room also for one that has
+// long been idle and believes in an old head.
+func (e *Executor) makeRoom(ctx context.Context) error {
+	head := e.memory.head.Position
+	if e.past == 0 {
+		last, err := eventstore.ReadHead(ctx, e.conn)
+		if err != nil {
+			return err
+		}
+		head = last.Position
+	}
+	if head+e.PartitionSize/2 < e.past {
+		return nil
+	}
+	past, err := eventstore.Extend(ctx, e.conn, head+e.PartitionSize/2, e.PartitionSize)
+	if err != nil {
+		return err
+	}
+	e.past = past
+	return nil
+}
+
+// failed throws the connection away, whatever state it is in: PostgreSQL rolls back
+// what it leaves behind.
+func (e *Executor) failed(err error) error {
+	e.dropConn()
+	return err
+}
+
+func (e *Executor) dropConn() {
+	if e.conn == nil {
+		return
+	}
+	_ = e.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = e.conn.Close()
+	e.conn = nil
+}
+
+// mayGoShort tells whether the batch can be decided on memory alone.
+func (e *Executor) mayGoShort(w *work) bool {
+	if !e.memory.known {
+		return false
+	}
+	for _, p := range w.commands {
+		if !p.needs.Timeless || len(p.needs.Messages) > 0 || p.request.IdempotencyKey != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// goShort decides on memory and writes in one round trip, if memory holds what the
+// decisions need and nobody has written since. Otherwise nothing is done.
+func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) {
+	w.state = newState(e.Limits)
+	if missing := e.memory.recall(w.commands, w.state); len(missing) > 0 {
+		return false, nil
+	}
+	var now time.Time
+	if e.Now != nil {
+		now = e.Now()
+	}
+	if err := e.decide(w, e.memory.head, now, now); err != nil {
+		return false, err
+	}
+	// Refusals alone prove nothing: the memory they were made on may be old.
+	if len(w.batch.Events) == 0 || !e.Projector.Covers(w.batch.Events) {
+		return false, nil
+	}
+	w.uncertain = true
+	at, _, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch)
+	if errors.Is(err, eventstore.ErrStale) {
+		w.uncertain = false
+		return false, nil
+	}
+	if err != nil {
+		w.uncertain = !postgres.IsBadData(err)
+		return false, err
+	}
+	w.uncertain = false
+	e.memory.install(w.state, w.batch.NewHead(at))
+	return true, nil
+}
+
+// goLong takes the lock, sees what others have written, loads what is not in
+// memory, decides, writes and commits.
+func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
+	tail, err := eventstore.Begin(ctx, e.conn, e.memory.head)
+	if err != nil {
+		return LongWay, err
+	}
+	if w.uncertain {
+		at, found, err := eventstore.FindBatch(ctx, e.conn, w.batch.Head.Position, w.batch.ID)
+		if err != nil {
+			return LongWay, err
+		}
+		w.uncertain = false
+		if found {
+			e.Log.Info("the batch was committed although its answer was lost", "batch", w.batch.ID, "at", at)
+			e.memory.forget()
+			return LongWay, e.end(ctx, "ROLLBACK")
+		}
+	}
+	e.memory.catchUp(tail)
+	now := tail.Now
+	if e.Now != nil {
+		now = e.Now()
+	}
+	if earliest := tail.Head.Time.Add(time.Microsecond); now.Before(earliest) {
+		now = earliest
+	}
+	if err := e.load(ctx, w, now); err != nil {
+		return LongWay, err
+	}
+	if err := e.decide(w, tail.Head, now, now); err != nil {
+		return LongWay, err
+	}
+	head, err := e.write(ctx, w, tail.Head)
+	if err != nil {
+		return LongWay, err
+	}
+	kept, err := e.keepAnswers(ctx, w, now)
+	if err != nil {
+		return LongWay, err
+	}
+	if len(w.batch.Events) == 0 && !kept {
+		if err := e.end(ctx, "ROLLBACK"); err != nil {
+			return NoWay, err
+		}
+		e.memory.install(w.state, head)
+		return NoWay, nil
+	}
+	w.uncertain = len(w.batch.Events) > 0
+	if err := e.end(ctx, "COMMIT"); err != nil {
+		return LongWay, err
+	}
+	w.uncertain = false
+	e.memory.install(w.state, head)
+	return LongWay, nil
+}
+
+func (e *Executor) end(ctx context.Context, how string) error {
+	if _, err := e.conn.ExecContext(ctx, how); err != nil {
+		return fmt.Errorf("%s: %w", how, err)
+	}
+	return nil
+}
+
+// load fills the state with what the commands need.
+func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
+	w.state = newState(e.Limits)
+	if missing := e.memory.recall(w.commands, w.state); len(missing) > 0 {
+		queues, err := e.Loader.Queues(ctx, e.conn, missing)
+		if err != nil {
+			return err
+		}
+		maps.Copy(w.state.queues, queues)
+	}
+	if err := e.loadMessages(ctx, w, now); err != nil {
+		return err
+	}
+	return e.findAnswers(ctx, w, now)
+}
+
+func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) error {
+	var refs []domain.MessageRef
+	for _, p := range w.commands {
+		for _, id := range p.needs.Messages {
+			refs = append(refs, domain.MessageRef{Queue: p.needs.Queue, ID: id})
+		}
+	}
+	if len(refs) == 0 {
+		return nil
+	}
+	var err error
+	w.state.messages, err = e.Loader.Messages(ctx, e.conn, refs, now)
+	return err
+}
+
+// findAnswers answers commands whose idempotency key has been answered before.
+func (e *Executor) findAnswers(ctx context.Context, w *work, now time.Time) error {
+	var keys []eventstore.IdempotencyKey
+	for _, p := range w.commands {
+		p.answered = false
+		if key, hasKey := p.key(); hasKey {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	found, err := eventstore.FindAnswers(ctx, e.conn, keys, now)
+	if err != nil {
+		return err
+	}
+	for _, p := range w.commands {
+		key, hasKey := p.key()
+		kept, known := found[key]
+		if !hasKey || !known {
+			continue
+		}
+		p.answered = true
+		if subtle.ConstantTimeCompare(kept.RequestHash, p.request.RequestHash[:]) == 1 {
+			p.err = p.restore(kept.Result)
+		} else {
+			p.err = domain.Errorf(domain.KeyReused, "this Idempotency-Key was used with another request")
+		}
+	}
+	return nil
+}
+
+// keepAnswers stores the answers of carried-out commands that came with a key.
+func (e *Executor) keepAnswers(ctx context.Context, w *work, now time.Time) (kept bool, err error) {
+	var answers []eventstore.KeptAnswer
+	for _, p := range w.commands {
+		key, hasKey := p.key()
+		if !hasKey || p.answered || p.err != nil {
+			continue
+		}
+		result, err := p.answer()
+		if err != nil {
+			return false, fmt.Errorf("keep an answer: %w", err)
+		}
+		answers = append(answers, eventstore.KeptAnswer{
+			IdempotencyKey: key, RequestHash: p.request.RequestHash[:], Result: result,
+		})
+	}
+	if len(answers) == 0 {
+		return false, nil
+	}
+	return true, eventstore.KeepAnswers(ctx, e.conn, answers, now)
+}
+
+// decide makes the decisions one after the other, each on what the ones before it
+// have made of the state. clock is the time that is given to the ledger; zero: it
+// takes its own.
+func (e *Executor) decide(w *work, head eventstore.Head, now, clock time.Time) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make batch id: %w", err)
+	}
+	w.batch = eventstore.Batch{ID: id, Head: head, Now: clock}
+	position := head.Position + 1
+	for _, p := range w.commands {
+		if p.answered {
+			continue
+		}
+		var events []domain.Event
+		events, p.err = e.decideOne(p, w.state, domain.Moment{Position: position, Time: now})
+		if p.err != nil {
+			continue
+		}
+		for _, event := range events {
+			version := w.state.record(position, event)
+			w.batch.Events = append(w.batch.Events, eventstore.NewEvent{Event: event, Version: version, Origin: p.request.Origin})
+			position++
+		}
+	}
+	return nil
+}
+
+// decideOne makes one decision. A decision that panics concerns its command only.
+func (e *Executor) decideOne(p *pending, s *State, at domain.Moment) (events []domain.Event, err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			e.Log.Error("a decision panicked", "panic", problem, "stack", string(debug.Stack()))
+			events, err = nil, domain.Errorf(domain.Internal, "a decision panicked")
+		}
+	}()
+	return p.decide(s, at)
+}
+
+// write appends the batch and applies it to the read models. It returns the head
+// that the ledger has then.
+func (e *Executor) write(ctx context.Context, w *work, head eventstore.Head) (eventstore.Head, error) {
+	if len(w.batch.Events) == 0 {
+		return head, nil
+	}
+	if at, covered, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch); covered || err != nil {
+		if err != nil {
+			return head, err
+		}
+		return w.batch.NewHead(at), nil
+	}
+	at, err := eventstore.Append(ctx, e.conn, &w.batch)
+	if err != nil {
+		return head, err
+	}
+	if err := e.Projector.Apply(ctx, e.conn, w.batch.Recorded(at)); err != nil {
+		return head, err
+	}
+	return w.batch.NewHead(at), nil
+}

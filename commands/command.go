@@ -1,0 +1,63 @@
+// Package commands holds what clients can ask for and the executor that decides
+// it: whatever requests are waiting are decided together, one after the other, and
+// committed in one transaction. It must never read a table by itself: states come
+// from a Loader, and read models are written by a Projector.
+package commands
+
+import (
+	"context"
+
+	"nabu/domain"
+)
+
+// Command is a request to change something; R is what its caller gets.
+type Command[R any] interface {
+	// Needs says what has to be known to decide.
+	Needs() Needs
+	// Decide returns the answer and the facts to record, or a refusal. It is a pure
+	// function of the state and the moment. Without facts nothing changes.
+	Decide(s *State, at domain.Moment) (R, []domain.Event, error)
+}
+
+// Rank orders the commands of one batch. They are concurrent, so the executor may
+// choose: what frees goes before what adds, and what adds before what takes.
+type Rank int
+
+// The ranks, in the order of deciding.
+const (
+	Frees Rank = iota // deletes
+	Adds              // posts
+)
+
+// Needs is what a command has to know, and what the executor has to know of it.
+type Needs struct {
+	Queue    domain.QueueID     // the queue it is about
+	Messages []domain.MessageID // messages of that queue, by id
+	Rank     Rank
+	Size     int // bytes the command adds to its batch, roughly
+	// Timeless: the decision does not look at the moment's time, so it may be made
+	// before the batch's time is known.
+	Timeless bool
+}
+
+// Request is what the executor has to know of the request a command came with.
+type Request struct {
+	Origin domain.Origin
+	// IdempotencyKey is the client's name for the request, unique in its project;
+	// empty without one. A second request with the same key and hash gets the first
+	// one's answer and changes nothing, for a day.
+	IdempotencyKey string
+	RequestHash    [32]byte
+}
+
+type requestKey struct{}
+
+// WithRequest returns a context for Run that carries the request.
+func WithRequest(ctx context.Context, r Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+func requestOf(ctx context.Context) Request {
+	r, _ := ctx.Value(requestKey{}).(Request)
+	return r
+}

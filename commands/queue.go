@@ -1,0 +1,54 @@
+package commands
+
+import "nabu/domain"
+
+// CreateQueue asks for a queue with this metadata. The answer tells whether it is
+// new; one that is there already keeps its metadata.
+type CreateQueue struct {
+	Queue    domain.QueueID
+	Metadata domain.Metadata
+}
+
+// Needs: the queue.
+func (c CreateQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Adds} }
+
+// Decide makes the queue unless it is there.
+func (c CreateQueue) Decide(s *State, _ domain.Moment) (created bool, events []domain.Event, err error) {
+	events, err = s.Queue(c.Queue).Create(c.Queue, c.Metadata, s.Limits)
+	return len(events) > 0, events, err
+}
+
+// ChangeQueue asks for a change of a queue's metadata. The answer is the metadata
+// afterwards, as stored.
+type ChangeQueue struct {
+	Queue domain.QueueID
+	Patch domain.MetadataPatch
+}
+
+// Needs: the queue.
+func (c ChangeQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Adds} }
+
+// Decide applies the whole patch or none of it.
+func (c ChangeQueue) Decide(s *State, at domain.Moment) (domain.Metadata, []domain.Event, error) {
+	q := s.Queue(c.Queue)
+	events, err := q.Change(c.Queue, c.Patch, s.Limits)
+	for _, e := range events {
+		q.Apply(at.Position, e)
+	}
+	return q.Metadata, events, err
+}
+
+// DeleteQueue asks for a queue to go, with all its messages. The answer tells
+// whether there was one.
+type DeleteQueue struct {
+	Queue domain.QueueID
+}
+
+// Needs: the queue.
+func (c DeleteQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Frees} }
+
+// Decide deletes the queue if it is there.
+func (c DeleteQueue) Decide(s *State, _ domain.Moment) (deleted bool, events []domain.Event, err error) {
+	events, err = s.Queue(c.Queue).Delete(c.Queue)
+	return len(events) > 0, events, err
+}

@@ -1,0 +1,63 @@
+package domain
+
+import "fmt"
+
+// Bounds that are constants of the Messaging API; the maxima that operators may
+// set are in Limits. Times are whole seconds.
+const (
+	MinMessageTTL     = 60
+	MinMessageDelay   = 0
+	MinDeadLetterTTL  = 60
+	MaxQueueName      = 64
+	MaxProject        = 256
+	MaxPostedMessages = 1 << placeIndexBits // messages of one POST
+)
+
+// Limits are the defaults and maxima of the Messaging API that an operator may
+// set. Names and defaults are Zaqar's; times are whole seconds, sizes are bytes.
+type Limits struct {
+	DefaultMessageTTL   int // ttl of a message posted without one
+	MaxMessageTTL       int
+	DefaultMessageDelay int // delay of messages in a queue that sets none
+	MaxMessageDelay     int
+	MaxMessagesPostSize int // the whole body of a POST of messages
+	MaxQueueMetadata    int // the whole body of a queue's PUT or PATCH
+	MaxQueuesPerPage    int
+	MaxMessagesPerPage  int // also the number of ids in one call
+}
+
+// DefaultLimits are Zaqar's.
+func DefaultLimits() Limits {
+	return Limits{
+		DefaultMessageTTL:   3600,
+		MaxMessageTTL:       1209600,
+		DefaultMessageDelay: 0,
+		MaxMessageDelay:     900,
+		MaxMessagesPostSize: 262144,
+		MaxQueueMetadata:    65536,
+		MaxQueuesPerPage:    20,
+		MaxMessagesPerPage:  20,
+	}
+}
+
+// Check tells which limit contradicts a bound, by its name in the configuration.
+func (l Limits) Check() error {
+	for _, bound := range []struct {
+		name            string
+		value, min, max int
+	}{
+		{"max_message_ttl", l.MaxMessageTTL, MinMessageTTL, 100 * 365 * 86400},
+		{"default_message_ttl", l.DefaultMessageTTL, MinMessageTTL, l.MaxMessageTTL},
+		{"max_message_delay", l.MaxMessageDelay, MinMessageDelay, 365 * 86400},
+		{"default_message_delay", l.DefaultMessageDelay, MinMessageDelay, l.MaxMessageDelay},
+		{"max_messages_post_size", l.MaxMessagesPostSize, 1, 2 << 20},
+		{"max_queue_metadata", l.MaxQueueMetadata, 0, 1 << 20},
+		{"max_queues_per_page", l.MaxQueuesPerPage, 1, 1000},
+		{"max_messages_per_page", l.MaxMessagesPerPage, 1, 1000},
+	} {
+		if bound.value < bound.min || bound.value > bound.max {
+			return fmt.Errorf("%s must be between %d and %d, not %d", bound.name, bound.min, bound.max, bound.value)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package domain_test
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"nabu/domain"
+)
+
+func TestMessageIDCarriesThePlace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		place := domain.Place(rapid.Int64Range(0, math.MaxInt64).Draw(t, "place"))
+		id := domain.NewMessageID(place, rapid.Uint64().Draw(t, "salt"))
+		if got := domain.PostingPlace(id); got != place {
+			t.Fatalf("%s carries %d, want %d", id, got, place)
+		}
+		if parsed, ok := domain.ParseMessageID(id.String()); !ok || parsed != id {
+			t.Fatalf("%s is not taken for an id", id)
+		}
+	})
+}
+
+func TestMessageIDsSortByPlace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := rapid.Int64Range(0, math.MaxInt64-1).Draw(t, "a")
+		b := rapid.Int64Range(a+1, math.MaxInt64).Draw(t, "b")
+		first := domain.NewMessageID(domain.Place(a), rapid.Uint64().Draw(t, "salt of a"))
+		second := domain.NewMessageID(domain.Place(b), rapid.Uint64().Draw(t, "salt of b"))
+		if first.String() >= second.String() {
+			t.Fatalf("%s of %d does not stand before %s of %d", first, a, second, b)
+		}
+	})
+}
+
+func TestPlacesAreUniqueAndGrow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		position := rapid.Int64Range(1, 1<<47-2).Draw(t, "position")
+		index := rapid.IntRange(0, domain.MaxPostedMessages-1).Draw(t, "index")
+		place := domain.PlaceOf(position, index)
+		if place >= domain.PlaceOf(position+1, 0) || index > 0 && place <= domain.PlaceOf(position, index-1) {
+			t.Fatalf("place %d of %d/%d is out of order", place, position, index)
+		}
+	})
+}
+
+func TestForeignTextsAreNoMessageIDs(t *testing.T) {
+	for _, text := range []string{
+		"", "gone", uuid.NewString(), "{" + uuid.NewString() + "}", "00000000-0000-8000-0000-000000000000",
+		"00000000-0000-8000-8000-00000000000g",
+	} {
+		if id, ok := domain.ParseMessageID(text); ok {
+			t.Errorf("%q is taken for %s", text, id)
+		}
+	}
+}
+
+func TestPost(t *testing.T) {
+	post := func(size int, messages ...domain.NewMessage) domain.Post {
+		return domain.Post{Queue: orders, Client: "c", Messages: messages, Size: size, Salts: make([]uint64, len(messages))}
+	}
+	plain := domain.NewMessage{Body: `1`}
+	delayed := func(text string) domain.NewMessage {
+		return domain.NewMessage{Body: `1`, Delay: json.RawMessage(text)}
+	}
+	posted := func(position int64, number int64, messages ...domain.PostedMessage) domain.Event {
+		for i := range messages {
+			messages[i].ID = domain.NewMessageID(domain.PlaceOf(position, i), 0)
+			messages[i].Body = `1`
+		}
+		return domain.MessagesPosted{Project: "p1", Queue: "orders", Number: number, Client: "c", Messages: messages}
+	}
+	there := []domain.Event{created(t, `{}`)}
+	slow := []domain.Event{created(t, `{"_default_message_delay": 30}`)}
+	tests := map[string]struct {
+		given   []domain.Event
+		post    domain.Post
+		then    []domain.Event
+		refused domain.Code
+	}{
+		"one message": {there, post(9, plain), []domain.Event{posted(7, 1, domain.PostedMessage{TTL: 3600})}, ""},
+		"the queue is made on the way": {nil, post(9, plain), []domain.Event{
+			domain.QueueCreated{Project: "p1", Name: "orders"}, posted(8, 7, domain.PostedMessage{TTL: 3600}),
+		}, ""},
+		"a ttl of its own, or the queue's": {
+			[]domain.Event{created(t, `{"_default_message_ttl": 120}`)}, post(9, domain.NewMessage{TTL: 60, Body: `1`}, plain),
+			[]domain.Event{posted(7, 1, domain.PostedMessage{TTL: 60}, domain.PostedMessage{TTL: 120})}, "",
+		},
+		"a delay counts in a delayed queue": {slow, post(9, delayed(`0`), plain, delayed(`900`)), []domain.Event{
+			posted(7, 1, domain.PostedMessage{TTL: 3600}, domain.PostedMessage{TTL: 3600, Delay: 30}, domain.PostedMessage{TTL: 3600, Delay: 900}),
+		}, ""},
+		"elsewhere nobody looks at it":          {there, post(9, delayed(`"nonsense"`)), []domain.Event{posted(7, 1, domain.PostedMessage{TTL: 3600})}, ""},
+		"a bad delay in a delayed queue":        {slow, post(9, plain, delayed(`901`)), nil, domain.Invalid},
+		"a null delay in a delayed queue":       {slow, post(9, delayed(`null`)), nil, domain.Invalid},
+		"no message":                            {there, post(9), nil, domain.Invalid},
+		"more than the queue takes":             {[]domain.Event{created(t, `{"_max_messages_post_size": 10}`)}, post(11, plain), nil, domain.Invalid},
+		"as much as the queue takes":            {[]domain.Event{created(t, `{"_max_messages_post_size": 10}`)}, post(10, plain), []domain.Event{posted(7, 1, domain.PostedMessage{TTL: 3600})}, ""},
+		"more messages than places of an event": {there, post(9, make([]domain.NewMessage, domain.MaxPostedMessages+1)...), nil, domain.Invalid},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			events, err := queueAfter(test.given...).Post(test.post, limits, domain.Moment{Position: 7})
+			expect(t, events, err, test.then, test.refused)
+		})
+	}
+}
+
+func TestDeleteMessage(t *testing.T) {
+	there := queueAfter(created(t, `{}`))
+	m := domain.Message{ID: domain.NewMessageID(domain.PlaceOf(2, 0), 9), Place: domain.PlaceOf(2, 0), QueueNumber: 1}
+	gone := []domain.Event{domain.MessagesDeleted{
+		Project: "p1", Queue: "orders", Number: 1, Messages: []domain.DeletedMessage{{ID: m.ID, Place: m.Place}},
+	}}
+	events, err := there.DeleteOne(orders, &m, false)
+	expect(t, events, err, gone, "")
+	events, err = there.DeleteOne(orders, nil, false)
+	expect(t, events, err, nil, "")
+	events, err = there.DeleteOne(orders, nil, true) // an absent message is gone, whatever the claim
+	expect(t, events, err, nil, "")
+	events, err = there.DeleteOne(orders, &m, true)
+	expect(t, events, err, nil, domain.NotHeld)
+}

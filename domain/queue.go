@@ -1,0 +1,202 @@
+package domain
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+)
+
+// QueueID names a queue: queues of the same name in two projects are unrelated.
+type QueueID struct {
+	Project string
+	Name    string
+}
+
+// Stream is the queue's history, its messages' and claims' included. The name
+// holds no slash, so the text can be taken apart again.
+func (id QueueID) Stream() string { return "queue/" + id.Project + "/" + id.Name }
+
+// QueueOfStream takes a queue's stream apart.
+func QueueOfStream(stream string) (QueueID, bool) {
+	rest, isQueue := strings.CutPrefix(stream, "queue/")
+	slash := strings.LastIndexByte(rest, '/')
+	if !isQueue || slash < 0 {
+		return QueueID{}, false
+	}
+	return QueueID{Project: rest[:slash], Name: rest[slash+1:]}, true
+}
+
+// Check refuses a queue that cannot exist.
+func (id QueueID) Check() error {
+	if err := CheckProject(id.Project); err != nil {
+		return err
+	}
+	return CheckQueueName(id.Name)
+}
+
+// CheckProject refuses a project id that is empty, longer than 256 characters or
+// no text that PostgreSQL can hold.
+func CheckProject(project string) error {
+	if project == "" || utf8.RuneCountInString(project) > MaxProject || !storable(project) {
+		return Errorf(Invalid, "project id must have 1 to %d characters", MaxProject)
+	}
+	return nil
+}
+
+// CheckQueueName refuses a name that is not made of 1 to 64 ASCII letters, digits,
+// underscores, dashes and dots.
+func CheckQueueName(name string) error {
+	valid := name != "" && len(name) <= MaxQueueName
+	for i := 0; valid && i < len(name); i++ {
+		c := name[i]
+		valid = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
+	}
+	if !valid {
+		return Errorf(Invalid, "queue name must have 1 to %d characters out of letters, digits, _, - and .", MaxQueueName)
+	}
+	return nil
+}
+
+// QueueCreated: a client made a queue, or posted to a name that had none.
+type QueueCreated struct {
+	Project  string   `json:"project"`
+	Name     string   `json:"name"`
+	Metadata Metadata `json:"-"` // kept as the client sent it, in the bodies
+}
+
+func (QueueCreated) EventType() string  { return "queue.created.v1" }
+func (e QueueCreated) Stream() string   { return QueueID{e.Project, e.Name}.Stream() }
+func (e QueueCreated) Bodies() []string { return []string{e.Metadata.Text()} }
+
+// QueueMetadataChanged: a client changed a queue's metadata; it is whole here.
+type QueueMetadataChanged struct {
+	Project  string   `json:"project"`
+	Name     string   `json:"name"`
+	Number   int64    `json:"number"`
+	Metadata Metadata `json:"-"`
+}
+
+func (QueueMetadataChanged) EventType() string  { return "queue.metadata-changed.v1" }
+func (e QueueMetadataChanged) Stream() string   { return QueueID{e.Project, e.Name}.Stream() }
+func (e QueueMetadataChanged) Bodies() []string { return []string{e.Metadata.Text()} }
+
+// QueueDeleted: a client deleted a queue; its messages went with it.
+type QueueDeleted struct {
+	Project string `json:"project"`
+	Name    string `json:"name"`
+	Number  int64  `json:"number"`
+}
+
+func (QueueDeleted) EventType() string { return "queue.deleted.v1" }
+func (e QueueDeleted) Stream() string  { return QueueID{e.Project, e.Name}.Stream() }
+
+// Queue is what the history of one queue adds up to.
+type Queue struct {
+	// Number tells apart the queues that bore the name one after the other: the
+	// position of the event that created this one. 0: there is no such queue now.
+	Number   int64
+	Metadata Metadata
+}
+
+// Exists tells whether the queue is there.
+func (q Queue) Exists() bool { return q.Number != 0 }
+
+// Apply folds one event of the history into the queue.
+func (q *Queue) Apply(position int64, e Event) {
+	switch e := e.(type) {
+	case QueueCreated:
+		*q = Queue{Number: position, Metadata: e.Metadata}
+	case QueueMetadataChanged:
+		q.Metadata = e.Metadata
+	case QueueDeleted:
+		*q = Queue{}
+	}
+}
+
+// Create decides what a request to make the queue records. A queue that is
+// already there records nothing and keeps its metadata, so the request may be
+// repeated; the metadata is checked all the same.
+func (q Queue) Create(id QueueID, metadata Metadata, limits Limits) ([]Event, error) {
+	if err := id.Check(); err != nil {
+		return nil, err
+	}
+	if err := metadata.Check(limits); err != nil {
+		return nil, err
+	}
+	if q.Exists() {
+		return nil, nil
+	}
+	return []Event{QueueCreated{Project: id.Project, Name: id.Name, Metadata: metadata}}, nil
+}
+
+// Change decides what a patch of the queue's metadata records. The patch is
+// applied whole or not at all; one that changes nothing records nothing.
+func (q Queue) Change(id QueueID, patch MetadataPatch, limits Limits) ([]Event, error) {
+	if !q.Exists() {
+		return nil, Errorf(NotFound, "queue %s does not exist", id.Name)
+	}
+	changed, err := patch.apply(q.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	if err := changed.Check(limits); err != nil {
+		return nil, err
+	}
+	if changed.Text() == q.Metadata.Text() {
+		return nil, nil
+	}
+	return []Event{QueueMetadataChanged{Project: id.Project, Name: id.Name, Number: q.Number, Metadata: changed}}, nil
+}
+
+// Delete decides what a request to delete the queue records.
+func (q Queue) Delete(id QueueID) ([]Event, error) {
+	if !q.Exists() {
+		return nil, nil
+	}
+	return []Event{QueueDeleted{Project: id.Project, Name: id.Name, Number: q.Number}}, nil
+}
+
+// The operations of a metadata patch.
+const (
+	PatchAdd     = "add"
+	PatchRemove  = "remove"
+	PatchReplace = "replace"
+)
+
+// MetadataPatch is a list of changes to a queue's metadata, in order.
+type MetadataPatch []MetadataChange
+
+// MetadataChange is one operation of a patch on one key.
+type MetadataChange struct {
+	Op    string // PatchAdd, PatchRemove or PatchReplace
+	Key   string
+	Value json.RawMessage // of add and replace
+}
+
+// apply carries out the patch on metadata as stored. A reserved key that has a
+// default counts as present for replace, and is silently absent for remove: Zaqar's
+// own client removes every key it was shown.
+func (p MetadataPatch) apply(m Metadata) (Metadata, error) {
+	for _, change := range p {
+		_, stored := m.Value(change.Key)
+		known := stored || hasDefault(change.Key)
+		if change.Op != PatchAdd && !known {
+			return nil, Errorf(Conflict, "cannot %s %s: the queue's metadata has no such key", change.Op, change.Key)
+		}
+		if change.Op == PatchRemove {
+			m = m.without(change.Key)
+		} else {
+			m = m.set(change.Key, change.Value)
+		}
+	}
+	return m, nil
+}
+
+func hasDefault(key string) bool {
+	for _, reserved := range filledIn {
+		if key == reserved {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,279 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"nabu/domain"
+	"nabu/internal/pgarray"
+)
+
+// PartitionSize is how many positions one partition of the events table holds.
+const PartitionSize = 10_000_000
+
+// begin is the start of a batch that goes the long way: a transaction, its time
+// limits, the lock, and only then, in statements of their own, the head and the
+// time. All of it is one round trip.
+const begin = `BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL statement_timeout = 5000;
+SET LOCAL idle_in_transaction_session_timeout = 2000;
+SELECT pg_advisory_xact_lock(7881299347898367);
+`
+
+//go:embed sql/tail.sql
+var tailSQL string
+
+// Tail is what a caller that knows the ledger up to some event learns of what
+// came after it.
+type Tail struct {
+	Head Head
+	// Now is the database's clock, read after the lock was taken.
+	Now time.Time
+	// Events are those after the known head, in order, at most TailLimit of them.
+	// Events that no decision's state depends on but for their version come
+	// without Event.
+	Events []TailEvent
+	// Lost: the known head is not in the ledger (another history was restored), or
+	// more events came after it than Events can hold.
+	Lost bool
+}
+
+// TailEvent is an event after a known head, as far as states in memory need it.
+type TailEvent struct {
+	Position int64
+	Stream   string
+	Version  int64
+	Event    domain.Event // nil unless it is one of a queue itself
+}
+
+// TailLimit bounds Tail.Events. A memory that is further behind is cheaper to
+// throw away than to catch up.
+const TailLimit = 1000
+
+// Begin opens a transaction on a connection, takes the append lock and reads what
+// came after known. It costs one round trip. The caller ends the transaction with
+// COMMIT or ROLLBACK, both of which release the lock. If another transaction holds
+// the lock for five seconds, Begin fails (SQLSTATE 57014), and a caller that goes
+// silent for two seconds loses it.
+func Begin(ctx context.Context, conn Tx, known Head) (Tail, error) {
+	var tail Tail
+	// Only numbers are put into the text: the statements go as one simple query,
+	// which takes no parameters. From an unknown head on, nothing is asked for.
+	from := int64(math.MaxInt64)
+	if known.Position > 0 {
+		from = known.Position
+	}
+	rows, err := conn.QueryContext(ctx, begin+fmt.Sprintf(tailSQL, from, TailLimit+2))
+	if err != nil {
+		return tail, fmt.Errorf("begin batch: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() { // the lock's empty answer
+	}
+	var (
+		position sql.NullInt64
+		id       uuid.NullUUID
+		at       sql.NullTime
+	)
+	if !rows.NextResultSet() || !rows.Next() {
+		return tail, fmt.Errorf("begin batch: no head: %w", rowsErr(rows))
+	}
+	if err := rows.Scan(&tail.Now, &position, &id, &at); err != nil {
+		return tail, fmt.Errorf("begin batch: %w", err)
+	}
+	tail.Head = Head{position.Int64, id.UUID, at.Time}
+	for rows.Next() { // lib/pq sees the next result only past the end of this one
+	}
+	if !rows.NextResultSet() {
+		return tail, fmt.Errorf("begin batch: no tail: %w", rowsErr(rows))
+	}
+	if err := scanTail(rows, known, &tail); err != nil {
+		return tail, fmt.Errorf("begin batch: %w", err)
+	}
+	return tail, nil
+}
+
+// scanTail reads the rows from the known head on. Without that row the memory
+// does not belong to this ledger.
+func scanTail(rows *sql.Rows, known Head, tail *Tail) error {
+	tail.Lost = known.Position > 0
+	for rows.Next() {
+		var (
+			e         TailEvent
+			id        uuid.UUID
+			eventType string
+			data      []byte
+			bodies    pq.StringArray
+		)
+		if err := rows.Scan(&e.Position, &id, &e.Stream, &e.Version, &eventType, &data, &bodies); err != nil {
+			return err
+		}
+		if e.Position == known.Position {
+			tail.Lost = id != known.ID
+			continue
+		}
+		if data != nil {
+			var err error
+			if e.Event, err = Decode(eventType, data, bodies); err != nil {
+				return fmt.Errorf("event %d: %w", e.Position, err)
+			}
+		}
+		tail.Events = append(tail.Events, e)
+	}
+	if len(tail.Events) > TailLimit {
+		tail.Lost = true
+	}
+	return rows.Err()
+}
+
+func rowsErr(rows *sql.Rows) error {
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return errors.New("the database sent fewer results than statements")
+}
+
+// Batch is a set of events that is written whole or not at all.
+type Batch struct {
+	ID     uuid.UUID
+	Head   Head      // the event they follow
+	Now    time.Time // the batch's clock; zero: the database's, read after the lock
+	Events []NewEvent
+
+	ids []uuid.UUID
+}
+
+// AppendCall is the call that writes a batch, for use in a FROM clause. It yields
+// one row, the batch's time, or none when Head is no longer the ledger's head. It
+// takes the lock by itself where the transaction does not hold it. Its parameters
+// are $1 to $16, from AppendArgs.
+const AppendCall = `ledger.append($1::bigint, $2::uuid, $3::timestamptz, $4::uuid, $5::uuid[], $6::text[], $7::bigint[],
+$8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[])`
+
+// AppendArgs encodes the batch for AppendCall and gives its events their ids.
+func (b *Batch) AppendArgs() ([]any, error) {
+	n := len(b.Events)
+	if n == 0 {
+		return nil, errors.New("a batch without events")
+	}
+	b.ids = make([]uuid.UUID, n)
+	texts := make([]string, 8*n)
+	column := func(i int) []string { return texts[i*n : (i+1)*n] }
+	streams, types, bodies, projects := column(0), column(1), column(2), column(3)
+	actors, requests, global, correlations := column(4), column(5), column(6), column(7)
+	versions, data, causes := make([]int64, n), make([][]byte, n), make([]uuid.UUID, n)
+	for i, e := range b.Events {
+		var err error
+		if data[i], bodies[i], err = encode(e.Event); err != nil {
+			return nil, err
+		}
+		if b.ids[i], err = uuid.NewV7(); err != nil {
+			return nil, fmt.Errorf("make event id: %w", err)
+		}
+		streams[i], versions[i], types[i] = e.Event.Stream(), e.Version, e.Event.EventType()
+		projects[i], actors[i] = e.Origin.Project, e.Origin.Actor
+		requests[i], global[i] = e.Origin.RequestID, e.Origin.GlobalRequestID
+		correlations[i], causes[i] = e.Origin.CorrelationID, e.Origin.CausationID
+	}
+	var headID, now any
+	if b.Head.Position > 0 {
+		headID = b.Head.ID.String()
+	}
+	if !b.Now.IsZero() {
+		now = b.Now
+	}
+	return []any{
+		strconv.FormatInt(b.Head.Position, 10), headID, now, b.ID.String(),
+		pgarray.UUIDs(b.ids), pgarray.Texts(streams), pgarray.BigInts(versions), pgarray.Texts(types),
+		pgarray.Texts(data), pgarray.TextsOrNull(bodies), pgarray.Texts(projects),
+		pgarray.TextsOrNull(actors), pgarray.TextsOrNull(requests), pgarray.TextsOrNull(global),
+		pgarray.TextsOrNull(correlations), pgarray.UUIDsOrNull(causes),
+	}, nil
+}
+
+// Recorded is the batch as it stands in the ledger once it was written at a time.
+func (b *Batch) Recorded(at time.Time) []RecordedEvent {
+	recorded := make([]RecordedEvent, len(b.Events))
+	for i, e := range b.Events {
+		recorded[i] = RecordedEvent{
+			Position: b.Head.Position + int64(i) + 1, ID: b.ids[i], Batch: b.ID,
+			Version: e.Version, Event: e.Event, Origin: e.Origin, RecordedAt: at,
+		}
+	}
+	return recorded
+}
+
+// NewHead is the ledger's head once the batch was written at a time.
+func (b *Batch) NewHead(at time.Time) Head {
+	n := len(b.Events)
+	return Head{Position: b.Head.Position + int64(n), ID: b.ids[n-1], Time: at}
+}
+
+// ErrStale: the ledger's head is not the one the batch was decided on.
+var ErrStale = errors.New("the ledger has moved on")
+
+// Append writes a batch in the open transaction and returns its time. It fails
+// with ErrStale when Head is not the ledger's head.
+func Append(ctx context.Context, tx Tx, b *Batch) (time.Time, error) {
+	var at time.Time
+	args, err := b.AppendArgs()
+	if err != nil {
+		return at, err
+	}
+	err = tx.QueryRowContext(ctx, "SELECT a.at FROM "+AppendCall+" AS a (at)", args...).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return at, ErrStale
+	}
+	if err != nil {
+		return at, fmt.Errorf("append: %w", err)
+	}
+	return at, nil
+}
+
+// Extend makes partitions until the ledger has room for the given position, and
+// returns the first position without room. It may be called by several at once.
+func Extend(ctx context.Context, tx Tx, upto, size int64) (past int64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT ledger.extend($1::bigint, $2::bigint)`, upto, size).Scan(&past)
+	if err != nil {
+		return 0, fmt.Errorf("extend the ledger to %d: %w", upto, err)
+	}
+	return past, nil
+}
+
+// FindBatch looks whether a batch was written after a position, and when. It
+// answers for good only while the caller holds the lock: a transaction that was cut
+// off from its client may otherwise still be about to commit.
+func FindBatch(ctx context.Context, tx Tx, after int64, batch uuid.UUID) (at time.Time, found bool, err error) {
+	err = tx.QueryRowContext(ctx,
+		`SELECT recorded_at FROM ledger.events WHERE position > $1::bigint AND batch = $2::uuid ORDER BY position LIMIT 1`,
+		after, batch.String()).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return at, false, nil
+	}
+	if err != nil {
+		return at, false, fmt.Errorf("find batch: %w", err)
+	}
+	return at, true, nil
+}
+
+// Versioned is a state and the version of its stream's last event.
+type Versioned[S any] struct {
+	State   S
+	Version int64
+}
+
+// LastVersion is an SQL expression: the version of the last event of the stream
+// that another expression names, or 0. It lets a state and its version be loaded in
+// one round trip.
+func LastVersion(stream string) string {
+	return `coalesce((SELECT e.version FROM ledger.events e WHERE e.stream = ` + stream + ` ORDER BY e.version DESC LIMIT 1), 0)`
+}

@@ -1,0 +1,142 @@
+package eventstore
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"nabu/domain"
+)
+
+// bodySeparator joins an event's bodies on their way into the database. A JSON
+// text cannot contain it: control characters must be escaped in strings and only
+// tab, line feed, carriage return and space may stand between tokens.
+const bodySeparator = "\x1e"
+
+// kind is one stored form of an event: how it is read, and what it has become.
+type kind struct {
+	decode func(data []byte, bodies []string) (domain.Event, error)
+	// upcast turns an event of an older form into the next form. It is nil for the
+	// forms in use. It is a pure function: a stored event never changes.
+	upcast func(domain.Event) (domain.Event, error)
+}
+
+// kinds are all forms of events that were ever stored. A name is never removed.
+var kinds = map[string]kind{
+	"queue.created.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.QueueCreated](data)
+		if err != nil {
+			return nil, err
+		}
+		e.Metadata, err = oneMetadata(bodies)
+		return e, err
+	}},
+	"queue.metadata-changed.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.QueueMetadataChanged](data)
+		if err != nil {
+			return nil, err
+		}
+		e.Metadata, err = oneMetadata(bodies)
+		return e, err
+	}},
+	"queue.deleted.v1": {decode: withoutBodies[domain.QueueDeleted]},
+	"messages.posted.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.MessagesPosted](data)
+		if err != nil {
+			return nil, err
+		}
+		if len(bodies) != len(e.Messages) {
+			return nil, fmt.Errorf("%d messages with %d bodies", len(e.Messages), len(bodies))
+		}
+		for i := range e.Messages {
+			e.Messages[i].Body = bodies[i]
+		}
+		return e, nil
+	}},
+	"messages.deleted.v1": {decode: withoutBodies[domain.MessagesDeleted]},
+}
+
+// EventTypes are the names of all forms of events that were ever stored, sorted.
+func EventTypes() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// encode is an event's data and bodies as they are stored.
+func encode(e domain.Event) (data []byte, bodies string, err error) {
+	if _, known := kinds[e.EventType()]; !known {
+		return nil, "", fmt.Errorf("event type %s is not registered", e.EventType())
+	}
+	data, err = json.Marshal(e)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode %s: %w", e.EventType(), err)
+	}
+	bodied, ok := e.(domain.Bodied)
+	if !ok {
+		return data, "", nil
+	}
+	texts := bodied.Bodies()
+	for _, text := range texts {
+		if text == "" || strings.Contains(text, bodySeparator) {
+			return nil, "", fmt.Errorf("encode %s: a body is no JSON text", e.EventType())
+		}
+	}
+	return data, strings.Join(texts, bodySeparator), nil
+}
+
+// Decode reads an event as it was stored and brings it to its newest form. It
+// fails for a type that nabu never stored.
+func Decode(eventType string, data []byte, bodies []string) (domain.Event, error) {
+	return decodeWith(kinds, eventType, data, bodies)
+}
+
+func decodeWith(kinds map[string]kind, eventType string, data []byte, bodies []string) (domain.Event, error) {
+	k, known := kinds[eventType]
+	if !known {
+		return nil, fmt.Errorf("event type %q is unknown", eventType)
+	}
+	e, err := k.decode(data, bodies)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", eventType, err)
+	}
+	for k.upcast != nil {
+		was := e.EventType()
+		if e, err = k.upcast(e); err != nil {
+			return nil, fmt.Errorf("upcast %s: %w", was, err)
+		}
+		if k, known = kinds[e.EventType()]; !known {
+			return nil, fmt.Errorf("upcast %s: leads to the unknown type %q", was, e.EventType())
+		}
+	}
+	return e, nil
+}
+
+// decodeData reads an event's own data. Members that this version of nabu does not
+// know are an error: they would be lost without a word.
+func decodeData[E domain.Event](data []byte) (E, error) {
+	var e E
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&e); err != nil {
+		return e, err
+	}
+	if dec.More() {
+		return e, fmt.Errorf("text after the end of the data")
+	}
+	return e, nil
+}
+
+func withoutBodies[E domain.Event](data []byte, bodies []string) (domain.Event, error) {
+	if len(bodies) > 0 {
+		return nil, fmt.Errorf("%d bodies where none belong", len(bodies))
+	}
+	e, err := decodeData[E](data)
+	return e, err
+}
+
+func oneMetadata(bodies []string) (domain.Metadata, error) {
+	if len(bodies) != 1 {
+		return nil, fmt.Errorf("%d bodies instead of the queue's metadata", len(bodies))
+	}
+	return domain.ParseMetadata([]byte(bodies[0]))
+}

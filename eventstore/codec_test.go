@@ -1,0 +1,226 @@
+package eventstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nabu/domain"
+)
+
+// sample is an event as it was once stored.
+type sample struct {
+	Data   json.RawMessage `json:"data"`
+	Bodies []string        `json:"bodies"`
+}
+
+// want is what the samples mean. A sample is never edited: who changes an event's
+// form adds a new version and a new sample.
+var want = map[string]domain.Event{
+	"queue.created.v1": domain.QueueCreated{
+		Project: "c0ffee", Name: "builds",
+		Metadata: domain.Metadata{
+			{Key: "team", Value: json.RawMessage(`"ci"`)}, {Key: "_default_message_ttl", Value: json.RawMessage(`600`)},
+			{Key: "exact", Value: json.RawMessage(`1.50e2`)},
+		},
+	},
+	"queue.metadata-changed.v1": domain.QueueMetadataChanged{
+		Project: "c0ffee", Name: "builds", Number: 41,
+		Metadata: domain.Metadata{{Key: "_max_claim_count", Value: json.RawMessage(`3`)}},
+	},
+	"queue.deleted.v1": domain.QueueDeleted{Project: "c0ffee", Name: "builds", Number: 41},
+	"messages.posted.v1": domain.MessagesPosted{
+		Project: "c0ffee", Queue: "builds", Number: 41, Client: "9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4",
+		Messages: []domain.PostedMessage{
+			{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), TTL: 300, Body: `{"event": "compiled", "job": 17}`},
+			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), TTL: 3600, Delay: 30, Body: `"plain \u0000 text"`},
+		},
+	},
+	"messages.deleted.v1": domain.MessagesDeleted{
+		Project: "c0ffee", Queue: "builds", Number: 41,
+		Messages: []domain.DeletedMessage{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
+	},
+}
+
+func TestEverySampleDecodes(t *testing.T) {
+	for name, event := range want {
+		text, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+		if err != nil {
+			t.Fatalf("every stored form has a sample: %v", err)
+		}
+		var s sample
+		if err := json.Unmarshal(text, &s); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := Decode(name, s.Data, s.Bodies)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(event, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestEveryFormHasASampleAndEverySampleAForm(t *testing.T) {
+	for _, name := range EventTypes() {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s has no sample", name)
+		}
+	}
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		if _, ok := kinds[name]; !ok {
+			t.Errorf("%s was stored once and must stay readable", name)
+		}
+	}
+}
+
+func TestEventsComeBackAsTheyWere(t *testing.T) {
+	for name, event := range want {
+		data, bodies, err := encode(event)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var list []string
+		if bodies != "" {
+			list = strings.Split(bodies, bodySeparator)
+		}
+		got, err := Decode(name, data, list)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(event, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	tests := map[string]struct {
+		eventType, data string
+		bodies          []string
+	}{
+		"a type that nabu never stored":    {"queue.created.v99", `{}`, nil},
+		"a member that nabu never wrote":   {"queue.deleted.v1", `{"project": "p", "name": "q", "number": 1, "more": 1}`, nil},
+		"text behind the data":             {"queue.deleted.v1", `{} {}`, nil},
+		"bodies where none belong":         {"queue.deleted.v1", `{}`, []string{"1"}},
+		"a queue without its metadata":     {"queue.created.v1", `{}`, nil},
+		"more bodies than messages":        {"messages.posted.v1", `{"messages": []}`, []string{"1"}},
+		"a message id that is none at all": {"messages.posted.v1", `{"messages": [{"id": "x"}]}`, []string{"1"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if e, err := Decode(test.eventType, []byte(test.data), test.bodies); err == nil {
+				t.Fatalf("decoded as %#v", e)
+			}
+		})
+	}
+}
+
+// colourSeen has had three forms: a name, then a number, then both.
+type (
+	colourSeenV1 struct{ Name string }
+	colourSeenV2 struct{ Hue int }
+	colourSeen   struct {
+		Hue  int
+		Name string
+	}
+)
+
+func (colourSeenV1) EventType() string { return "colour.seen.v1" }
+func (colourSeenV2) EventType() string { return "colour.seen.v2" }
+func (colourSeen) EventType() string   { return "colour.seen.v3" }
+func (colourSeenV1) Stream() string    { return "colour" }
+func (colourSeenV2) Stream() string    { return "colour" }
+func (colourSeen) Stream() string      { return "colour" }
+
+func TestUpcastsLeadToTheNewestForm(t *testing.T) {
+	hues := map[string]int{"red": 0, "green": 120}
+	forms := map[string]kind{
+		"colour.seen.v1": {withoutBodies[colourSeenV1], func(e domain.Event) (domain.Event, error) {
+			hue, known := hues[e.(colourSeenV1).Name]
+			if !known {
+				return nil, fmt.Errorf("no hue for %q", e.(colourSeenV1).Name)
+			}
+			return colourSeenV2{hue}, nil
+		}},
+		"colour.seen.v2": {withoutBodies[colourSeenV2], func(e domain.Event) (domain.Event, error) {
+			return colourSeen{Hue: e.(colourSeenV2).Hue, Name: "?"}, nil
+		}},
+		"colour.seen.v3": {decode: withoutBodies[colourSeen]},
+	}
+	got, err := decodeWith(forms, "colour.seen.v1", []byte(`{"Name": "green"}`), nil)
+	if err != nil || got != (colourSeen{120, "?"}) {
+		t.Fatalf("got %#v, %v", got, err)
+	}
+	if _, err := decodeWith(forms, "colour.seen.v1", []byte(`{"Name": "mauve"}`), nil); err == nil {
+		t.Fatal("an upcast that fails is no event")
+	}
+	delete(forms, "colour.seen.v3")
+	if _, err := decodeWith(forms, "colour.seen.v2", []byte(`{"Hue": 1}`), nil); err == nil {
+		t.Fatal("an upcast to a form that nobody knows is no event")
+	}
+}
+
+func TestBodiesThatAreNoJSONAreNotStored(t *testing.T) {
+	for _, body := range []string{"", "\"a\x1eb\""} {
+		event := domain.MessagesPosted{Messages: []domain.PostedMessage{{Body: body}}}
+		if _, _, err := encode(event); err == nil {
+			t.Errorf("body %q is stored", body)
+		}
+	}
+	if _, _, err := encode(colourSeen{}); err == nil {
+		t.Error("an event without a registered form is stored")
+	}
+}
+
+// FuzzDecode: whatever stands in the table, decoding gives an event or an error.
+func FuzzDecode(f *testing.F) {
+	for _, name := range EventTypes() {
+		text, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		var s sample
+		if err := json.Unmarshal(text, &s); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(name, []byte(s.Data), strings.Join(s.Bodies, bodySeparator))
+	}
+	f.Fuzz(func(t *testing.T, name string, data []byte, bodies string) {
+		var list []string
+		if bodies != "" {
+			list = strings.Split(bodies, bodySeparator)
+		}
+		e, err := Decode(name, data, list)
+		if err != nil {
+			return
+		}
+		again, joined, err := encode(e)
+		if err != nil {
+			return // decoded bodies need not be ones that a client may send
+		}
+		list = nil
+		if joined != "" {
+			list = strings.Split(joined, bodySeparator)
+		}
+		back, err := Decode(e.EventType(), again, list)
+		if err != nil {
+			t.Fatalf("%s %s: written as %s: %v", name, data, again, err)
+		}
+		if diff := cmp.Diff(e, back); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,107 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+)
+
+var (
+	//go:embed sql/page.sql
+	pageSQL string
+	//go:embed sql/stream.sql
+	streamSQL string
+)
+
+// PageSize is how many events one statement reads. Pages cost no more than one
+// long statement and hold no snapshot open.
+const PageSize = 5000
+
+// ReadHead finds the ledger's last event.
+func ReadHead(ctx context.Context, tx Tx) (Head, error) {
+	var h Head
+	err := tx.QueryRowContext(ctx,
+		`SELECT position, id, recorded_at FROM ledger.events ORDER BY position DESC LIMIT 1`).
+		Scan(&h.Position, &h.ID, &h.Time)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return Head{}, fmt.Errorf("read the head: %w", err)
+	}
+	return h, nil
+}
+
+// ReadAll reads the history after a position up to and including another, in
+// order, page by page. An error ends the sequence.
+func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEvent, error] {
+	return readPages(ctx, tx, after, func(e RecordedEvent) int64 { return e.Position },
+		func(after int64) (string, []any) { return pageSQL, []any{after, upto, PageSize} })
+}
+
+// ReadStream reads one stream's history after a version, in order, page by page.
+// An error ends the sequence.
+func ReadStream(ctx context.Context, tx Tx, stream string, after int64) iter.Seq2[RecordedEvent, error] {
+	return readPages(ctx, tx, after, func(e RecordedEvent) int64 { return e.Version },
+		func(after int64) (string, []any) { return streamSQL, []any{stream, after, PageSize} })
+}
+
+// readPages yields the events of page after page until one is not full.
+func readPages(
+	ctx context.Context, tx Tx, after int64,
+	key func(RecordedEvent) int64, page func(after int64) (string, []any),
+) iter.Seq2[RecordedEvent, error] {
+	return func(yield func(RecordedEvent, error) bool) {
+		for {
+			query, args := page(after)
+			events, err := readPage(ctx, tx, query, args)
+			if err != nil {
+				yield(RecordedEvent{}, fmt.Errorf("read events: %w", err))
+				return
+			}
+			for _, e := range events {
+				if !yield(e, nil) {
+					return
+				}
+				after = key(e)
+			}
+			if len(events) < PageSize {
+				return
+			}
+		}
+	}
+}
+
+func readPage(ctx context.Context, tx Tx, query string, args []any) ([]RecordedEvent, error) {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []RecordedEvent
+	for rows.Next() {
+		var (
+			e                                   RecordedEvent
+			eventType                           string
+			data                                []byte
+			bodies                              pq.StringArray
+			actor, request, global, correlation sql.NullString
+			causation                           uuid.NullUUID
+		)
+		if err := rows.Scan(&e.Position, &e.ID, &e.Batch, &e.Version, &eventType, &data, &bodies, &e.Origin.Project,
+			&actor, &request, &global, &correlation, &causation, &e.RecordedAt); err != nil {
+			return nil, err
+		}
+		if e.Event, err = Decode(eventType, data, bodies); err != nil {
+			return nil, fmt.Errorf("event %d: %w", e.Position, err)
+		}
+		e.Origin.Actor, e.Origin.RequestID = actor.String, request.String
+		e.Origin.GlobalRequestID, e.Origin.CorrelationID = global.String, correlation.String
+		e.Origin.CausationID = causation.UUID
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}

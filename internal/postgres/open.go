@@ -1,0 +1,121 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+const (
+	connectTimeout = 10 * time.Second
+	maxIdleTime    = 5 * time.Minute
+	// maxConnLife brings pools back to the preferred host some time after a failover.
+	maxConnLife = time.Hour
+)
+
+// Open makes a pool. It sets what must never depend on a default: binary parameters
+// (one round trip for each statement, and no named prepared statements, so a
+// transaction pooler may stand between), the application's name, a bound on
+// connecting, TCP keepalive and the sslmode. It connects to nothing yet, and its
+// errors never carry the password.
+func Open(url string, maxConns int) (*sql.DB, error) {
+	cfg, err := configure(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	inner, err := pq.NewConnectorConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	inner.Dialer(dialer{&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable:   true,
+		Idle:     30 * time.Second,
+		Interval: 10 * time.Second,
+		Count:    3,
+	}}})
+	db := sql.OpenDB(connector{inner})
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
+	db.SetConnMaxIdleTime(maxIdleTime)
+	db.SetConnMaxLifetime(maxConnLife)
+	return db, nil
+}
+
+// configure is what Open hands to lib/pq.
+func configure(url string) (pq.Config, error) {
+	s, err := parse(url)
+	if err != nil {
+		return pq.Config{}, err
+	}
+	if err := oneKindOfHost(s["host"]); err != nil {
+		return pq.Config{}, err
+	}
+	cfg, err := pq.NewConfig(s.String())
+	if err != nil {
+		return pq.Config{}, withoutPassword(err, s["password"])
+	}
+	cfg.BinaryParameters = true
+	if cfg.ApplicationName == "" {
+		cfg.ApplicationName = "nabu"
+	}
+	if cfg.ConnectTimeout <= 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	if cfg.SSLMode == "" {
+		cfg.SSLMode = pq.SSLModeRequire // what lib/pq does today when nobody says anything
+	}
+	return cfg, nil
+}
+
+// oneKindOfHost refuses socket folders and host names in one list: lib/pq takes the
+// first one's kind for all of them, and would leave out TLS on the network.
+func oneKindOfHost(hosts string) error {
+	list := strings.Split(hosts, ",")
+	for _, host := range list {
+		if isSocket(host) != isSocket(list[0]) {
+			return errors.New("a list of hosts has either socket folders or host names, not both")
+		}
+	}
+	return nil
+}
+
+func isSocket(host string) bool { return filepath.IsAbs(host) || strings.HasPrefix(host, "@") }
+
+// withoutPassword replaces an error that quotes the password.
+func withoutPassword(err error, password string) error {
+	if password != "" && strings.Contains(err.Error(), password) {
+		return errors.New("a setting has a value that is not allowed")
+	}
+	return err
+}
+
+// connector marks what fails before a connection is ready, so that it is never
+// mistaken for a connection that broke under a statement.
+type connector struct{ inner *pq.Connector }
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.inner.Connect(ctx)
+	if err != nil {
+		return nil, &connectError{err}
+	}
+	return conn, nil
+}
+
+func (c connector) Driver() driver.Driver { return c.inner.Driver() }
+
+// dialer gives lib/pq the three methods it asks for.
+type dialer struct{ *net.Dialer }
+
+func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
+}

@@ -1,0 +1,152 @@
+-- +goose Up
+-- The ledger: one append-only table of events, the functions that add to it, and
+-- the answers kept for idempotency keys. Everything here belongs to the role that
+-- migrates; the application may only do what is granted at the end.
+
+CREATE TABLE ledger.events (
+    position          bigint      NOT NULL,
+    id                uuid        NOT NULL,
+    batch             uuid        NOT NULL,
+    stream            text        COLLATE "C" NOT NULL,
+    version           bigint      NOT NULL,
+    type              text        COLLATE "C" NOT NULL,
+    data              json        NOT NULL,
+    bodies            text[],
+    project           text        COLLATE "C" NOT NULL,
+    actor             text,
+    request_id        text,
+    global_request_id text,
+    correlation_id    text,
+    causation_id      uuid,
+    recorded_at       timestamptz NOT NULL,
+    CONSTRAINT events_pkey PRIMARY KEY (position)
+) PARTITION BY RANGE (position);
+
+CREATE INDEX events_stream ON ledger.events (stream, version);
+CREATE INDEX events_project ON ledger.events (project, position);
+
+-- Which partitions there are; past is the first position that is not in it.
+CREATE TABLE ledger.partitions (
+    name  text   PRIMARY KEY,
+    first bigint NOT NULL UNIQUE,
+    past  bigint NOT NULL,
+    CONSTRAINT partitions_range CHECK (first < past)
+);
+
+-- +goose StatementBegin
+CREATE FUNCTION ledger.refuse_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the ledger is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+-- +goose StatementEnd
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+-- Makes partitions of the given size until the ledger has room up to a position,
+-- and returns the first position without room. A partition is made on its own and
+-- attached when ready, which does not lock out writers and readers.
+-- +goose StatementBegin
+CREATE FUNCTION ledger.extend(upto bigint, size bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    start bigint;
+    partition text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7881299347898368);
+    SELECT coalesce(max(p.past), 1) INTO start FROM ledger.partitions p;
+    WHILE start <= upto LOOP
+        partition := 'events_' || start;
+        EXECUTE format(
+            'CREATE TABLE ledger.%1$I (LIKE ledger.events INCLUDING ALL,
+                 CONSTRAINT %2$I CHECK (position >= %3$s AND position < %4$s))',
+            partition, partition || '_range', start, start + size);
+        EXECUTE format(
+            'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.%I
+                 FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', partition);
+        EXECUTE format(
+            'ALTER TABLE ledger.events ATTACH PARTITION ledger.%I FOR VALUES FROM (%s) TO (%s)',
+            partition, start, start + size);
+        EXECUTE format('ALTER TABLE ledger.%I DROP CONSTRAINT %I', partition, partition || '_range');
+        INSERT INTO ledger.partitions (name, first, past) VALUES (partition, start, start + size);
+        start := start + size;
+    END LOOP;
+    RETURN start;
+END
+$$;
+-- +goose StatementEnd
+
+-- Adds one batch to the end of the ledger and returns its time, or no row when the
+-- last event is not the one the caller believes it to be (head and head_id; 0 and
+-- NULL for an empty ledger). The lock is taken in a statement of its own and the
+-- head is read in the next, so nothing here is older than the lock.
+-- A batch's time is never before that of the event in front of it. Given (tests),
+-- else_now is taken for the clock. Bodies of one event are joined by the record
+-- separator, a character that no JSON text contains.
+-- +goose StatementBegin
+CREATE FUNCTION ledger.append(
+    head bigint, head_id uuid, else_now timestamptz, batch uuid,
+    ids uuid[], streams text[], versions bigint[], types text[], data text[], bodies text[],
+    projects text[], actors text[], request_ids text[], global_request_ids text[],
+    correlation_ids text[], causation_ids uuid[]
+) RETURNS SETOF timestamptz
+LANGUAGE plpgsql ROWS 1 AS $$
+DECLARE
+    last_position bigint := 0;
+    last_id uuid;
+    last_time timestamptz;
+    now timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7881299347898367);
+    SELECT e.position, e.id, e.recorded_at INTO last_position, last_id, last_time
+    FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
+    IF coalesce(last_position, 0) <> head OR last_id IS DISTINCT FROM head_id THEN
+        RETURN;
+    END IF;
+    now := greatest(coalesce(else_now, clock_timestamp()), last_time + interval '1 microsecond');
+    INSERT INTO ledger.events (position, id, batch, stream, version, type, data, bodies, project,
+        actor, request_id, global_request_id, correlation_id, causation_id, recorded_at)
+    SELECT head + n, e.id, append.batch, e.stream, e.version, e.type, e.data::json,
+        string_to_array(e.bodies, E'\x1e'), e.project,
+        e.actor, e.request_id, e.global_request_id, e.correlation_id, e.causation_id, now
+    FROM unnest(ids, streams, versions, types, data, bodies, projects, actors, request_ids,
+        global_request_ids, correlation_ids, causation_ids)
+        WITH ORDINALITY AS e (id, stream, version, type, data, bodies, project, actor, request_id,
+            global_request_id, correlation_id, causation_id, n);
+    RETURN NEXT now;
+END
+$$;
+-- +goose StatementEnd
+
+-- The first answers given to idempotency keys. They are no part of the history:
+-- a day later they are gone.
+CREATE TABLE ledger.idempotency_keys (
+    project      text        COLLATE "C" NOT NULL,
+    key          text        COLLATE "C" NOT NULL,
+    request_hash bytea       NOT NULL,
+    result       json        NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (project, key)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX idempotency_keys_expiry ON ledger.idempotency_keys (expires_at);
+
+SELECT ledger.extend(1, 10000000);
+
+REVOKE ALL ON FUNCTION ledger.extend(bigint, bigint) FROM PUBLIC;
+
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app') AND current_user <> 'nabu_app' THEN
+        GRANT USAGE ON SCHEMA ledger TO nabu_app;
+        GRANT SELECT, INSERT ON ledger.events TO nabu_app;
+        GRANT SELECT ON ledger.partitions, ledger.migrations TO nabu_app;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.idempotency_keys TO nabu_app;
+        GRANT EXECUTE ON FUNCTION ledger.extend(bigint, bigint) TO nabu_app;
+    END IF;
+END
+$$;
+-- +goose StatementEnd

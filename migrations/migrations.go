@@ -1,0 +1,159 @@
+// Package migrations brings a database to the schema that this nabu works with, in
+// the order in which the schema grew. A migration that was released never changes.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+
+	"nabu/internal/postgres"
+	"nabu/projections"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// versionTable is where goose notes what it has done.
+const versionTable = "ledger.migrations"
+
+// Migration is one step of the schema and when it was taken.
+type Migration struct {
+	Version   int64
+	Name      string
+	AppliedAt time.Time // zero: not yet
+}
+
+// Up takes all steps that are missing. Several may call it at once: one does the
+// work, the others wait for it. The URL must lead to the database directly, not
+// through a transaction pooler, as the role that owns the database or may create
+// schemas in it. That role is told to look for tables in the schemas live and ledger.
+func Up(ctx context.Context, url string) error {
+	return with(ctx, url, func(db *sql.DB, provider *goose.Provider) error {
+		if _, err := provider.Up(ctx); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		return nil
+	})
+}
+
+// Status lists all steps in order.
+func Status(ctx context.Context, url string) ([]Migration, error) {
+	var steps []Migration
+	err := with(ctx, url, func(_ *sql.DB, provider *goose.Provider) error {
+		all, err := provider.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("migration status: %w", err)
+		}
+		for _, s := range all {
+			steps = append(steps, Migration{s.Source.Version, s.Source.Path, s.AppliedAt})
+		}
+		return nil
+	})
+	return steps, err
+}
+
+func with(ctx context.Context, url string, do func(*sql.DB, *goose.Provider) error) (err error) {
+	db, err := postgres.Open(url, 3)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	// goose keeps its own table inside the ledger's schema, so that has to be there
+	// first. Two at once may both find it missing.
+	if _, err := db.ExecContext(ctx, `
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7881299347898369);
+    CREATE SCHEMA IF NOT EXISTS ledger;
+END
+$$`); err != nil {
+		return fmt.Errorf("create schema ledger: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return fmt.Errorf("migration lock: %w", err)
+	}
+	store, err := database.NewStore(database.DialectPostgres, versionTable)
+	if err != nil {
+		return fmt.Errorf("migration store: %w", err)
+	}
+	provider, err := goose.NewProvider("", db, files,
+		goose.WithStore(store), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true),
+		goose.WithGoMigrations(goose.NewGoMigration(2, &goose.GoFunc{RunTx: createLive}, nil)))
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	return do(db, provider)
+}
+
+// createLive makes the schema of the live read models. Where there are two roles it
+// belongs to the application's, which later builds copies beside it and swaps them.
+func createLive(ctx context.Context, tx *sql.Tx) error {
+	var appRole, ownsBoth bool
+	if err := tx.QueryRowContext(ctx, `
+SELECT count(*) > 0, coalesce(bool_or(pg_has_role(current_user, oid, 'MEMBER')), false)
+FROM pg_roles WHERE rolname = 'nabu_app' AND current_user <> 'nabu_app'`).Scan(&appRole, &ownsBoth); err != nil {
+		return fmt.Errorf("look for role nabu_app: %w", err)
+	}
+	statements := []string{`CREATE SCHEMA live`, `SET LOCAL search_path = live`}
+	if appRole {
+		if !ownsBoth {
+			return errors.New("the migrating role must be a member of nabu_app: GRANT nabu_app TO it")
+		}
+		statements = []string{`CREATE SCHEMA live AUTHORIZATION nabu_app`, `SET LOCAL ROLE nabu_app`, `SET LOCAL search_path = live`}
+	}
+	for _, statement := range statements {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("create schema live: %w", err)
+		}
+	}
+	if err := projections.Create(ctx, tx); err != nil {
+		return err
+	}
+	// goose writes its own table afterwards, as the role it came with.
+	for _, statement := range []string{`RESET ROLE`, `RESET search_path`} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("create schema live: %w", err)
+		}
+	}
+	if appRole {
+		return allowSchemas(ctx, tx)
+	}
+	return searchLive(ctx, tx)
+}
+
+// allowSchemas lets the application role make the schemas of rebuilt read models.
+func allowSchemas(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, `
+DO $$
+BEGIN
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO nabu_app', current_database());
+END
+$$`)
+	if err != nil {
+		return fmt.Errorf("let nabu_app create schemas: %w", err)
+	}
+	return nil
+}
+
+// searchLive makes the one role there is find the live read models.
+func searchLive(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, `
+DO $$
+BEGIN
+    EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path = live, ledger', current_database());
+END
+$$`)
+	if err != nil {
+		return fmt.Errorf("set the search path: %w", err)
+	}
+	return nil
+}

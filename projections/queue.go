@@ -1,0 +1,275 @@
+package projections
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/internal/pgarray"
+)
+
+// Queues are the queues that each project has.
+var Queues = Projection{Name: "queues", DDL: mustDDL("queues"), Apply: applyToQueues}
+
+// queueRow is the last word of a slice of history on one queue.
+type queueRow struct {
+	number        int64
+	project, name string
+	metadata      domain.Metadata
+	created       bool // within the slice
+	changed       bool
+	deleted       bool
+}
+
+func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
+	rows := foldQueues(history)
+	deleted, changed, created := column[int64]{}, []*queueRow{}, []*queueRow{}
+	for _, row := range rows {
+		switch {
+		case row.created:
+			created = append(created, row)
+		case row.deleted:
+			deleted = append(deleted, row.number)
+		default:
+			changed = append(changed, row)
+		}
+	}
+	// Names are freed before they are taken again.
+	if len(deleted) > 0 {
+		if _, err := tx.ExecContext(ctx,
+			`UPDATE queues SET deleted = true WHERE number = ANY ($1::bigint[])`, pgarray.BigInts(deleted)); err != nil {
+			return fmt.Errorf("delete queues: %w", err)
+		}
+	}
+	if err := writeQueues(ctx, tx, created, `
+INSERT INTO queues (number, project, name, metadata, labels, default_delay, deleted)
+SELECT q.number, q.project, q.name, q.metadata, q.labels::jsonb, q.default_delay, q.deleted::boolean
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[])
+    AS q (number, project, name, metadata, labels, default_delay, deleted)`); err != nil {
+		return fmt.Errorf("create queues: %w", err)
+	}
+	if err := writeQueues(ctx, tx, changed, `
+UPDATE queues
+SET metadata = q.metadata, labels = q.labels::jsonb, default_delay = q.default_delay
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[])
+    AS q (number, project, name, metadata, labels, default_delay, deleted)
+WHERE queues.number = q.number`); err != nil {
+		return fmt.Errorf("change queues: %w", err)
+	}
+	return nil
+}
+
+// column is a column of values on their way into an array.
+type column[T any] []T
+
+// foldQueues is the last word on each queue, in the order of first mention.
+func foldQueues(history []eventstore.RecordedEvent) []*queueRow {
+	var rows []*queueRow
+	byNumber := map[int64]*queueRow{}
+	row := func(number int64) *queueRow {
+		r := byNumber[number]
+		if r == nil {
+			r = &queueRow{number: number}
+			byNumber[number] = r
+			rows = append(rows, r)
+		}
+		return r
+	}
+	for _, recorded := range history {
+		switch e := recorded.Event.(type) {
+		case domain.QueueCreated:
+			r := row(recorded.Position)
+			r.project, r.name, r.metadata, r.created = e.Project, e.Name, e.Metadata, true
+		case domain.QueueMetadataChanged:
+			r := row(e.Number)
+			r.metadata, r.changed = e.Metadata, true
+		case domain.QueueDeleted:
+			row(e.Number).deleted = true
+		}
+	}
+	return rows
+}
+
+func writeQueues(ctx context.Context, tx eventstore.Tx, rows []*queueRow, statement string) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	n := len(rows)
+	numbers, delays := make([]int64, n), make([]int, n)
+	projects, names, metadata := make([]string, n), make([]string, n), make([]string, n)
+	labels, deleted := make([]string, n), make([]string, n)
+	for i, row := range rows {
+		text, err := json.Marshal(row.metadata.Labels())
+		if err != nil {
+			return fmt.Errorf("encode labels: %w", err)
+		}
+		numbers[i], delays[i] = row.number, row.metadata.DefaultDelay()
+		projects[i], names[i], metadata[i] = row.project, row.name, row.metadata.Text()
+		labels[i], deleted[i] = string(text), strconv.FormatBool(row.deleted)
+	}
+	_, err := tx.ExecContext(ctx, statement, pgarray.BigInts(numbers), pgarray.Texts(projects), pgarray.Texts(names),
+		pgarray.Texts(metadata), pgarray.Texts(labels), pgarray.Ints(delays), pgarray.Texts(deleted))
+	return err
+}
+
+// States are the states that decisions load.
+type States struct{}
+
+// Queues finds queues and the versions of their streams. One that is not there is
+// the zero Queue.
+func (States) Queues(
+	ctx context.Context, tx eventstore.Tx, ids []domain.QueueID,
+) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error) {
+	projects, names, streams := make([]string, len(ids)), make([]string, len(ids)), make([]string, len(ids))
+	for i, id := range ids {
+		projects[i], names[i], streams[i] = id.Project, id.Name, id.Stream()
+	}
+	rows, err := tx.QueryContext(ctx, `
+SELECT asked.project, asked.name, coalesce(q.number, 0), coalesce(q.metadata, ''), `+eventstore.LastVersion("asked.stream")+`
+FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (project, name, stream)
+LEFT JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted`,
+		pgarray.Texts(projects), pgarray.Texts(names), pgarray.Texts(streams))
+	if err != nil {
+		return nil, fmt.Errorf("load queues: %w", err)
+	}
+	defer rows.Close()
+	queues := make(map[domain.QueueID]eventstore.Versioned[domain.Queue], len(ids))
+	for rows.Next() {
+		var id domain.QueueID
+		var q eventstore.Versioned[domain.Queue]
+		var metadata []byte
+		if err := rows.Scan(&id.Project, &id.Name, &q.State.Number, &metadata, &q.Version); err != nil {
+			return nil, fmt.Errorf("load queues: %w", err)
+		}
+		if q.State.Metadata, err = domain.ParseMetadata(metadata); err != nil {
+			return nil, fmt.Errorf("load queue %s: %w", id.Stream(), err)
+		}
+		queues[id] = q
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("load queues: %w", err)
+	}
+	return queues, nil
+}
+
+// Views are the questions that clients ask of the read models.
+type Views struct {
+	DB *sql.DB
+	// Now is the clock of tests; nil: the database's, at each statement.
+	Now func() time.Time
+}
+
+// now is a statement's time: NULL stands for the database's own.
+func (v *Views) now() any {
+	if v.Now == nil {
+		return nil
+	}
+	return v.Now()
+}
+
+// Queue finds a queue's metadata as stored. A queue that is not there has none and
+// is no error.
+func (v *Views) Queue(ctx context.Context, id domain.QueueID) (metadata domain.Metadata, exists bool, err error) {
+	var text []byte
+	err = v.DB.QueryRowContext(ctx,
+		`SELECT metadata FROM queues WHERE project = $1 AND name = $2 AND NOT deleted`, id.Project, id.Name).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read queue: %w", err)
+	}
+	metadata, err = domain.ParseMetadata(text)
+	return metadata, true, err
+}
+
+// QueueList asks for a page of a project's queues in the order of their names.
+type QueueList struct {
+	Project string
+	After   string // names greater than this one, bytewise; empty: from the start
+	Limit   int
+	Name    string            // only names that contain this text
+	Labels  map[string]string // only queues with these members in their metadata
+}
+
+// QueueItem is one queue of a list.
+type QueueItem struct {
+	Name     string
+	Metadata domain.Metadata
+}
+
+// Queues lists queues. A label's text matches the same text; one that is a whole
+// number also matches that number.
+func (v *Views) Queues(ctx context.Context, list QueueList) ([]QueueItem, error) {
+	texts, numbers, err := labelFilters(list.Labels)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := v.DB.QueryContext(ctx, `
+SELECT q.name, q.metadata
+FROM queues q
+WHERE q.project = $1 AND q.name > $2 AND NOT q.deleted
+    AND ($3 = '' OR strpos(q.name, $3) > 0)
+    AND NOT EXISTS (
+        SELECT FROM unnest($4::text[], $5::text[]) AS f (as_text, as_number)
+        WHERE NOT (q.labels @> f.as_text::jsonb OR q.labels @> f.as_number::jsonb)
+    )
+ORDER BY q.name
+LIMIT $6`,
+		list.Project, list.After, list.Name, pgarray.Texts(texts), pgarray.Texts(numbers), list.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	defer rows.Close()
+	items := []QueueItem{}
+	for rows.Next() {
+		var item QueueItem
+		var metadata []byte
+		if err := rows.Scan(&item.Name, &metadata); err != nil {
+			return nil, fmt.Errorf("list queues: %w", err)
+		}
+		if item.Metadata, err = domain.ParseMetadata(metadata); err != nil {
+			return nil, fmt.Errorf("list queue %s: %w", item.Name, err)
+		}
+		items = append(items, item)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	return items, nil
+}
+
+// labelFilters writes each label as an object with the text, and as one with the
+// number where the text is one, the text again where it is not.
+func labelFilters(labels map[string]string) (texts, numbers []string, err error) {
+	for key, text := range labels {
+		asText, err := json.Marshal(map[string]string{key: text})
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode filter: %w", err)
+		}
+		asNumber := asText
+		if n, isNumber := strconv.ParseInt(text, 10, 64); isNumber == nil {
+			if asNumber, err = json.Marshal(map[string]int64{key: n}); err != nil {
+				return nil, nil, fmt.Errorf("encode filter: %w", err)
+			}
+		}
+		texts, numbers = append(texts, string(asText)), append(numbers, string(asNumber))
+	}
+	return texts, numbers, nil
+}
+
+// CountQueues counts all queues of a project.
+func (v *Views) CountQueues(ctx context.Context, project string) (int, error) {
+	var n int
+	err := v.DB.QueryRowContext(ctx, `SELECT count(*) FROM queues WHERE project = $1 AND NOT deleted`, project).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count queues: %w", err)
+	}
+	return n, nil
+}
