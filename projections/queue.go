@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"nabu/domain"
 	"nabu/eventstore"
@@ -28,15 +30,17 @@ type queueRow struct {
 }
 
 func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
-	rows := foldQueues(history)
-	deleted, changed, created := column[int64]{}, []*queueRow{}, []*queueRow{}
-	for _, row := range rows {
-		switch {
-		case row.created:
+	var deleted []int64
+	var changed, created []*queueRow
+	for _, row := range foldQueues(history) {
+		if row.created {
 			created = append(created, row)
-		case row.deleted:
+			continue
+		}
+		if row.deleted {
 			deleted = append(deleted, row.number)
-		default:
+		}
+		if row.changed {
 			changed = append(changed, row)
 		}
 	}
@@ -64,9 +68,6 @@ WHERE queues.number = q.number`); err != nil {
 	}
 	return nil
 }
-
-// column is a column of values on their way into an array.
-type column[T any] []T
 
 // foldQueues is the last word on each queue, in the order of first mention.
 func foldQueues(history []eventstore.RecordedEvent) []*queueRow {
@@ -198,6 +199,16 @@ type QueueList struct {
 	Labels  map[string]string // only queues with these members in their metadata
 }
 
+// possible tells whether any queue can be in the list: PostgreSQL refuses texts that
+// are not UTF-8 or hold a NUL, and so no queue has them.
+func (list QueueList) possible() bool {
+	texts := list.After + list.Name
+	for key, text := range list.Labels {
+		texts += key + text
+	}
+	return utf8.ValidString(texts) && !strings.ContainsRune(texts, 0)
+}
+
 // QueueItem is one queue of a list.
 type QueueItem struct {
 	Name     string
@@ -207,6 +218,9 @@ type QueueItem struct {
 // Queues lists queues. A label's text matches the same text; one that is a whole
 // number also matches that number.
 func (v *Views) Queues(ctx context.Context, list QueueList) ([]QueueItem, error) {
+	if !list.possible() {
+		return []QueueItem{}, nil
+	}
 	texts, numbers, err := labelFilters(list.Labels)
 	if err != nil {
 		return nil, err
