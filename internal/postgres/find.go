@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -102,6 +103,7 @@ func findPrograms(ctx context.Context, named, cluster string, want int, a accoun
 // for their version.
 func programsIn(ctx context.Context, dir string, a account) (programs, error) {
 	p := programs{dir: dir}
+	linkLibraries(filepath.Dir(dir))
 	for _, name := range []string{"postgres", "initdb"} {
 		if _, err := exec.LookPath(p.path(name)); err != nil {
 			return p, err
@@ -178,6 +180,27 @@ func nodeModules() []string {
 		}
 	}
 	return dirs
+}
+
+// linkLibraries makes the links between the libraries of an npm package, as the
+// package's own script would have done if npm had been allowed to run it. Links that
+// are there stay; if it fails, the programs say what is missing.
+func linkLibraries(native string) {
+	var links []struct{ Source, Target string }
+	text, err := os.ReadFile(filepath.Join(native, "pg-symlinks.json"))
+	if err != nil || json.Unmarshal(text, &links) != nil {
+		return
+	}
+	root, err := os.OpenRoot(filepath.Dir(native))
+	if err != nil {
+		return
+	}
+	defer func() { _ = root.Close() }()
+	for _, link := range links {
+		if target, err := filepath.Rel(filepath.Dir(link.Target), link.Source); err == nil {
+			_ = root.Symlink(target, link.Target)
+		}
+	}
 }
 
 // highestFirst lists the folders that a pattern matches by the version in their path.

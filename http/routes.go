@@ -1,0 +1,130 @@
+package http
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// messagingPrefix is where the Messaging API stands besides the root. No link and
+// no Location carries it: clients put such paths behind their endpoint, which has it.
+const messagingPrefix = "/messaging"
+
+// route is a line of an API's table.
+type route struct {
+	method string
+	path   string
+	rule   string // of the policy; empty: none applies
+	handle func(*call) error
+	// operation is the route's name in the health answer, if it has one there.
+	operation string
+}
+
+// messaging are all routes of the Messaging API.
+func (s *Server) messaging() []route {
+	return []route{
+		{"GET", "/", "", s.showVersions, ""},
+		{"GET", "/v2", "", s.showHome, ""},
+		{"GET", "/v2/", "", s.showHome, ""},
+		{"GET", "/v2/ping", "ping:get", s.ping, ""},
+		{"HEAD", "/v2/ping", "ping:get", s.pingHead, ""},
+		{"GET", "/v2/health", "health:get", s.showHealth, ""},
+
+		{"GET", "/v2/queues", "queues:get_all", s.listQueues, ""},
+		{"PUT", "/v2/queues/:queue", "queues:create", s.createQueue, "create_queue"},
+		{"GET", "/v2/queues/:queue", "queues:get", s.showQueue, ""},
+		{"HEAD", "/v2/queues/:queue", "queues:get", s.findQueue, ""},
+		{"PATCH", "/v2/queues/:queue", "queues:update", s.changeQueue, ""},
+		{"DELETE", "/v2/queues/:queue", "queues:delete", s.deleteQueue, "delete_queue"},
+
+		{"POST", "/v2/queues/:queue/messages", "messages:create", s.postMessages, "post_messages"},
+		{"GET", "/v2/queues/:queue/messages", "messages:get_all", s.listMessages, "list_messages"},
+		{"DELETE", "/v2/queues/:queue/messages", "messages:delete_all", s.deleteMessages, "bulk_delete_messages"},
+		{"GET", "/v2/queues/:queue/messages/:message", "messages:get", s.showMessage, ""},
+		{"DELETE", "/v2/queues/:queue/messages/:message", "messages:delete", s.deleteMessage, "delete_messages"},
+	}
+}
+
+// addRoutes makes the routes known to echo.
+func (s *Server) addRoutes() {
+	s.addTable(s.messaging(), "", messagingPrefix)
+	s.addOperatorRoutes()
+}
+
+// addTable adds an API's routes under each of its prefixes. Every path answers every
+// method: with what the table says, with its list of methods, or with a 405.
+func (s *Server) addTable(table []route, prefixes ...string) {
+	byPath := map[string][]route{}
+	for _, r := range table {
+		byPath[r.path] = append(byPath[r.path], r)
+	}
+	for path, routes := range byPath {
+		allow := allowed(routes)
+		for _, prefix := range prefixes {
+			for _, address := range addresses(prefix, path) {
+				for _, r := range routes {
+					s.metrics.add(address, r, s.operations)
+					s.echo.Add(r.method, address, s.checked(r))
+				}
+				s.addOtherMethods(address, path, allow)
+			}
+		}
+	}
+}
+
+func allowed(routes []route) []string {
+	methods := []string{}
+	for _, r := range routes {
+		methods = append(methods, r.method)
+	}
+	slices.Sort(methods)
+	return append(methods, http.MethodOptions)
+}
+
+// addresses are the paths that lead to a route. A name that ends a path may be
+// empty, which is a bad name and not another route.
+func addresses(prefix, path string) []string {
+	paths := []string{prefix + path}
+	if prefix != "" && path == "/" {
+		paths = append(paths, prefix)
+	}
+	if endsInName(path) {
+		paths = append(paths, prefix+path[:strings.LastIndexByte(path, '/')+1])
+	}
+	return paths
+}
+
+// addOtherMethods answers the methods that the table does not have for a path. They
+// are added one by one, because echo forgets a path's parameters when it finds no
+// route for the method.
+func (s *Server) addOtherMethods(address, path string, allow []string) {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+		if !slices.Contains(allow, method) {
+			s.echo.Add(method, address, s.otherMethod(allow, path))
+		}
+	}
+	s.echo.OPTIONS(address, func(c echo.Context) error {
+		c.Response().Header().Set("Allow", strings.Join(allow, ", "))
+		return c.NoContent(http.StatusOK)
+	})
+	names, _, _ := strings.Cut(path, "/:")
+	s.echo.RouteNotFound(address, s.otherMethod(allow, names))
+	if endsInName(path) && !strings.HasSuffix(address, "/") {
+		// Otherwise the last name of a path would reach over further slashes.
+		s.echo.RouteNotFound(address+"/*", func(echo.Context) error { return errNoRoute })
+	}
+}
+
+// otherMethod answers 405, after the checks that every request to the path passes.
+func (s *Server) otherMethod(allow []string, path string) echo.HandlerFunc {
+	return s.checked(route{path: path, handle: func(c *call) error {
+		c.Response().Header().Set("Allow", strings.Join(allow, ", "))
+		return errWrongMethod
+	}})
+}
+
+func endsInName(path string) bool {
+	return strings.HasPrefix(path[strings.LastIndexByte(path, '/'):], "/:")
+}

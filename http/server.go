@@ -1,0 +1,171 @@
+// Package http takes requests in and gives answers out, in the dialect of the API
+// that was asked. It must never decide anything by itself: changes go to commands,
+// questions to the views, and both learn the caller's project from here and from
+// nowhere else.
+package http
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/projections"
+)
+
+// What a slow, or hostile, peer may cost.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second
+	writeTimeout      = 60 * time.Second
+	idleTimeout       = 120 * time.Second
+	maxHeaderBytes    = 64 << 10
+)
+
+// Views are the questions that handlers ask.
+type Views interface {
+	Queue(ctx context.Context, id domain.QueueID) (metadata domain.Metadata, exists bool, err error)
+	Queues(ctx context.Context, list projections.QueueList) ([]projections.QueueItem, error)
+	CountQueues(ctx context.Context, project string) (int, error)
+	Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error)
+	MessagesByID(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]projections.Message, error)
+}
+
+// Pinger is the database, as far as its being there is asked for.
+type Pinger interface {
+	PingContext(ctx context.Context) error
+}
+
+// Config is what a server is made of.
+type Config struct {
+	Executor *commands.Executor
+	Views    Views
+	Database Pinger
+	Limits   domain.Limits
+	// Auth tells who a request comes from; nil: NoAuth.
+	Auth Authenticator
+	// AnyClientID takes any text of 10 to 36 characters as Client-ID, not only UUIDs
+	// (Zaqar's client_id_uuid_safe=off).
+	AnyClientID bool
+	Log         *slog.Logger
+	// LogRequests writes a line for each request. Failures of nabu's own are logged
+	// in any case.
+	LogRequests bool
+	// Registry is where the server's own metrics are registered; nil: they are kept
+	// but nobody reads them.
+	Registry prometheus.Registerer
+	// Metrics answers GET /metrics; nil: there is no such route.
+	Metrics http.Handler
+}
+
+// Server answers requests.
+type Server struct {
+	Config
+	echo       *echo.Echo
+	server     *http.Server
+	metrics    *metrics
+	operations operations
+	draining   atomic.Bool
+}
+
+// New makes a server that is ready to serve.
+func New(cfg Config) *Server {
+	if cfg.Auth == nil {
+		cfg.Auth = NoAuth{}
+	}
+	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations()}
+	s.echo.IPExtractor = echo.ExtractIPDirect()
+	s.echo.Logger.SetOutput(io.Discard) // nabu logs by itself
+	s.echo.HTTPErrorHandler = s.writeError
+	s.echo.Use(s.edge)
+	s.addRoutes()
+	s.server = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+	}
+	return s
+}
+
+// Handler answers requests without a listener of its own.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.echo.ServeHTTP(w, withPlainPath(r))
+	})
+}
+
+// withPlainPath makes echo route by the decoded path: what needlessly escapes a
+// letter means the same route. An escaped slash is no separator, so a path with one
+// is routed as it came; no name and no id may hold a "%".
+func withPlainPath(r *http.Request) *http.Request {
+	if r.URL.RawPath == "" || strings.Contains(strings.ToUpper(r.URL.RawPath), "%2F") {
+		return r
+	}
+	plain, url := *r, *r.URL
+	url.RawPath = ""
+	plain.URL = &url
+	return &plain
+}
+
+// Serve answers what comes in on a listener until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown says that the server is not ready any more, takes no further
+// connections, and waits for the requests under way, no longer than ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	return s.server.Shutdown(ctx)
+}
+
+// edge is around every request, whether it has a route or not: it names the
+// request, turns errors and panics into answers, and keeps count.
+func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := time.Now()
+		c.Response().Header()[headerRequestID] = []string{newRequestID()}
+		if err := recovering(next, c); err != nil {
+			c.Error(err)
+		}
+		s.account(c, time.Since(began))
+		return nil
+	}
+}
+
+// account keeps count of a request that was answered.
+func (s *Server) account(c echo.Context, took time.Duration) {
+	status := c.Response().Status
+	route := s.metrics.route(c.Path(), c.Request().Method)
+	route.observe(status, took)
+	if route.operation != nil {
+		route.operation.record(status, took, requestID(c))
+	}
+	if s.LogRequests {
+		s.Log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
+			slog.String("request_id", requestID(c)),
+			slog.String("method", c.Request().Method),
+			slog.String("path", c.Request().URL.Path),
+			slog.Int("status", status),
+			slog.Int64("bytes", c.Response().Size),
+			slog.Duration("took", took),
+			slog.String("from", c.RealIP()))
+	}
+}

@@ -1,0 +1,164 @@
+package http
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/labstack/echo/v4"
+
+	"nabu/domain"
+	"nabu/internal/postgres"
+)
+
+// problem is an error answer in Zaqar's form.
+type problem struct {
+	status      int
+	title       string
+	description string // empty: the answer has none
+}
+
+func (p *problem) Error() string { return p.title + ": " + p.description }
+
+func problemf(status int, title, description string, args ...any) error {
+	return &problem{status, title, fmt.Sprintf(description, args...)}
+}
+
+func badRequest(title, description string, args ...any) error {
+	return problemf(http.StatusBadRequest, title, description, args...)
+}
+
+// What routing itself answers; there is nothing to describe.
+var (
+	errNoRoute       = &problem{status: http.StatusNotFound, title: "404 Not Found"}
+	errWrongMethod   = &problem{status: http.StatusMethodNotAllowed, title: "405 Method Not Allowed"}
+	errNotAcceptable = &problem{status: http.StatusNotAcceptable} // without a body
+)
+
+// statusClientLeft is for the books only: nobody is there to read it.
+const statusClientLeft = 499
+
+// zaqarStatus is what Zaqar calls a refusal.
+type zaqarStatus struct {
+	status int
+	title  string
+}
+
+// zaqarStatuses are Zaqar's words for what the domain refuses. It has none for
+// idempotency keys, which are nabu's.
+var zaqarStatuses = map[domain.Code]zaqarStatus{
+	domain.Invalid:     {http.StatusBadRequest, "Invalid API request"},
+	domain.Malformed:   {http.StatusBadRequest, "Invalid request body"},
+	domain.NotFound:    {http.StatusNotFound, "Not found"},
+	domain.Conflict:    {http.StatusConflict, "Resource conflict"},
+	domain.NotHeld:     {http.StatusBadRequest, "Unable to delete"},
+	domain.KeyReused:   {http.StatusUnprocessableEntity, "Idempotency key reused"},
+	domain.KeyInUse:    {http.StatusConflict, "Idempotency key in use"},
+	domain.Unavailable: {http.StatusServiceUnavailable, "Service temporarily unavailable"},
+}
+
+// writeError answers a request that has failed, and logs what is nabu's own fault.
+func (s *Server) writeError(err error, c echo.Context) {
+	if c.Response().Committed {
+		s.Log.Error("request failed in the middle of its answer", "request_id", requestID(c), "error", err)
+		return
+	}
+	refusal, isRefusal := asProblem(err)
+	switch {
+	case isRefusal:
+	case errors.Is(c.Request().Context().Err(), context.Canceled):
+		c.Response().WriteHeader(statusClientLeft)
+		return
+	case postgres.IsUnavailable(err), postgres.IsConnectionLost(err):
+		status := zaqarStatuses[domain.Unavailable]
+		refusal = &problem{status.status, status.title, "The database cannot be reached."}
+	default:
+		refusal = &problem{http.StatusInternalServerError, "Internal server error",
+			"The request failed for a reason inside the service; it is logged as " + requestID(c) + "."}
+	}
+	if refusal.status >= http.StatusInternalServerError {
+		s.logFailure(c, refusal.status, err)
+	}
+	writeProblem(c, refusal)
+}
+
+// asProblem finds the answer that an error stands for, if it is one that a client
+// may read.
+func asProblem(err error) (*problem, bool) {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p, true
+	}
+	if refusal, ok := errors.AsType[*domain.Error](err); ok {
+		status, known := zaqarStatuses[refusal.Code]
+		return &problem{status.status, status.title, refusal.Message}, known
+	}
+	if errors.Is(err, echo.ErrNotFound) {
+		return errNoRoute, true
+	}
+	return nil, false
+}
+
+func writeProblem(c echo.Context, p *problem) {
+	if p.status == http.StatusServiceUnavailable {
+		c.Response().Header().Set("Retry-After", "1")
+	}
+	if p.title == "" {
+		_ = c.NoContent(p.status)
+		return
+	}
+	body := struct {
+		Title       string `json:"title"`
+		Description string `json:"description,omitempty"`
+	}{p.title, p.description}
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // two texts always encode
+	}
+	c.Response().Header().Set("Vary", "Accept")
+	_ = writeJSON(c, p.status, text) // the client has left, or the next write will tell
+}
+
+func (s *Server) logFailure(c echo.Context, status int, err error) {
+	level := slog.LevelError
+	if status == http.StatusServiceUnavailable {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", requestID(c)),
+		slog.String("method", c.Request().Method),
+		slog.String("path", c.Request().URL.Path),
+		slog.Int("status", status),
+		slog.Any("error", err),
+	}
+	if p, ok := errors.AsType[*panicked](err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	s.Log.LogAttrs(c.Request().Context(), level, "request failed", attrs...)
+}
+
+// panicked is a handler's panic on its way to the answer and the log.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// recovering runs a handler and makes an error of its panic. The one that is meant
+// to cut a connection off passes.
+func recovering(h echo.HandlerFunc, c echo.Context) (err error) {
+	defer func() {
+		switch value := recover(); value {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(value)
+		default:
+			err = &panicked{value, debug.Stack()}
+		}
+	}()
+	return h(c)
+}

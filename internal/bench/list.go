@@ -1,0 +1,88 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// ListLoad asks for pages of one queue.
+type ListLoad struct {
+	Address     string
+	Connections int
+	Filled      *Posted // by Fill
+	Page        int     // messages of a page
+	Anywhere    bool    // pages from all over the queue; otherwise always the first
+	Warmup      time.Duration
+	Duration    time.Duration
+}
+
+// Fill puts a number of messages into one new queue, over one connection, so that
+// their order is known.
+func Fill(ctx context.Context, address string, messages, body int) (*Posted, error) {
+	const most, maxBytes = 500, 200_000 // of one request
+	perRequest := max(1, min(most, messages, maxBytes/(body+40)))
+	posted, err := PostLoad{
+		Addresses: []string{address}, Connections: 1, Queues: 1, PerRequest: perRequest, Body: body,
+		Duration: time.Hour, Requests: (messages + perRequest - 1) / perRequest,
+	}.Run(ctx)
+	if err == nil && posted.Measured.Errors > 0 {
+		err = fmt.Errorf("fill a queue: %s", posted.Measured.FirstErr)
+	}
+	return posted, err
+}
+
+// Run makes the load.
+func (l ListLoad) Run(ctx context.Context) (*Measured, error) {
+	workers := make([]worker, l.Connections)
+	for i := range workers {
+		workers[i] = newLister(l, i)
+	}
+	return load{
+		addresses: []string{l.Address}, connections: l.Connections, workers: workers,
+		warmup: l.Warmup, duration: l.Duration,
+	}.run(ctx)
+}
+
+// lister is one connection's pages.
+type lister struct {
+	load     ListLoad
+	request  []byte
+	markerAt int
+	ids      []byte
+	markers  int // how many of the ids have a full page behind them
+	random   *rand.Rand
+}
+
+func newLister(l ListLoad, connection int) *lister {
+	w := &lister{load: l, ids: l.Filled.posters[0].ids, random: rand.New(rand.NewPCG(1, uint64(connection)))}
+	w.markers = len(w.ids)/idLength - l.Page
+	path := fmt.Sprintf("/v2/queues/%s/messages?limit=%d", l.Filled.queue(0), l.Page)
+	if l.Anywhere {
+		path += "&marker="
+		w.markerAt = len("GET ") + len(path)
+		path += strings.Repeat("0", idLength)
+	}
+	w.request = getRequest(path)
+	return w
+}
+
+func (w *lister) next() []byte {
+	if w.load.Anywhere {
+		n := w.random.IntN(w.markers)
+		copy(w.request[w.markerAt:], w.ids[n*idLength:][:idLength])
+	}
+	return w.request
+}
+
+func (w *lister) answered(r response, err error) (int, error) {
+	if err != nil {
+		return 0, err
+	}
+	if r.status != 200 || len(r.body) < w.load.Page*w.load.Filled.load.Body {
+		return 0, fmt.Errorf("status %d, no full page: %.200s", r.status, r.body)
+	}
+	return w.load.Page, nil
+}
