@@ -88,6 +88,8 @@ func TestDatabaseAway(t *testing.T) {
 	a.call("GET", "/healthz", ``, 200, bare...).is(`{"alive": true}`)
 	a.call("GET", "/readyz", ``, 503, bare...).is(`{"ready": false, "reason": "the database cannot be reached"}`)
 	a.call("GET", "/healthcheck", ``, 503, bare...)
+	a.call("HEAD", "/readyz", ``, 503, bare...)
+	a.call("POST", "/healthz", ``, 405, bare...).is(`{"title": "405 Method Not Allowed"}`)
 }
 
 type operationAnswer struct {

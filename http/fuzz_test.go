@@ -33,6 +33,7 @@ func FuzzRequest(f *testing.F) {
 		{"DELETE", messages + "/00000000-0004-8000-916a-741ef947a175?claim_id=%27", "", ``},
 		{"GET", "/messaging/v2/queues/a%2Fb/messages/%2e%2e", "X-OpenStack-Request-ID: req-" + ours, ``},
 		{"OPTIONS", "/v2/health", "X-Roles: ,", ``},
+		{"POST", "/healthz", "", ``},
 	} {
 		f.Add(seed.method, seed.target, seed.headers, seed.body)
 	}

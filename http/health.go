@@ -104,10 +104,11 @@ func (s *Server) showHealth(c *call) error {
 // addOperatorRoutes adds what those who operate nabu ask, not its clients. These
 // routes stand at the root alone and ask for no header.
 func (s *Server) addOperatorRoutes() {
-	s.echo.GET("/healthz", func(c echo.Context) error {
+	methods := []string{http.MethodGet, http.MethodHead}
+	s.echo.Match(methods, "/healthz", func(c echo.Context) error {
 		return writeJSON(c, http.StatusOK, []byte(`{"alive": true}`))
 	})
-	s.echo.GET("/readyz", func(c echo.Context) error {
+	s.echo.Match(methods, "/readyz", func(c echo.Context) error {
 		status, reason := s.readiness(c)
 		text, err := json.Marshal(map[string]any{"ready": reason == "", "reason": reason})
 		if err != nil {
@@ -115,7 +116,7 @@ func (s *Server) addOperatorRoutes() {
 		}
 		return writeJSON(c, status, text)
 	})
-	s.echo.GET("/healthcheck", func(c echo.Context) error { // as OpenStack's balancers ask
+	s.echo.Match(methods, "/healthcheck", func(c echo.Context) error { // as OpenStack's balancers ask
 		status, reason := s.readiness(c)
 		if reason == "" {
 			reason = "OK"

@@ -65,6 +65,7 @@ func TestPostMessagesRefusals(t *testing.T) {
 		"a low ttl":                    {"q", `{"messages": [{"ttl": 59, "body": 1}]}`, "Invalid API request"},
 		"a ttl that is a text":         {"q", `{"messages": [{"ttl": "60", "body": 1}]}`, "Invalid request body"},
 		"more than the server takes":   {"q", `{"messages": [{"body": "` + strings.Repeat("x", 262144) + `"}]}`, "Invalid API request"},
+		"far more than that":           {"q", `{"messages": [{"body": "` + strings.Repeat("x", 4<<20) + `"}]}`, "Invalid API request"},
 		"more than the queue takes":    {"small", `{"messages": [{"body": 1}]    }`, "Invalid API request"},
 		"a delay that is too long":     {"late", `{"messages": [{"body": 1, "delay": 901}]}`, "Invalid API request"},
 		"a delay that is a text":       {"late", `{"messages": [{"body": 1, "delay": "1"}]}`, "Invalid API request"},

@@ -143,11 +143,25 @@ func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 		began := time.Now()
 		c.Response().Header()[headerRequestID] = []string{newRequestID()}
 		if err := recovering(next, c); err != nil {
+			discardBody(c.Request())
 			c.Error(err)
 		}
 		s.account(c, time.Since(began))
 		return nil
 	}
+}
+
+// maxDiscarded is how much is read of a body that is of no use any more; bytes.
+const maxDiscarded = 8 << 20
+
+// discardBody takes in what a client still sends of a refused request. If the
+// connection closed on it, the client would see that and not the answer. Who waits
+// to be told to go on needs no such care.
+func discardBody(r *http.Request) {
+	if r.ContentLength == 0 || r.Header.Get("Expect") != "" {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxDiscarded)
 }
 
 // account keeps count of a request that was answered.

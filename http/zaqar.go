@@ -96,8 +96,11 @@ func asProblem(err error) (*problem, bool) {
 		status, known := zaqarStatuses[refusal.Code]
 		return &problem{status.status, status.title, refusal.Message}, known
 	}
-	if errors.Is(err, echo.ErrNotFound) {
+	switch {
+	case errors.Is(err, echo.ErrNotFound):
 		return errNoRoute, true
+	case errors.Is(err, echo.ErrMethodNotAllowed):
+		return errWrongMethod, true
 	}
 	return nil, false
 }

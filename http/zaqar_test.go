@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -269,6 +271,39 @@ func TestFailures(t *testing.T) {
 
 	fail = func() error { return sql.ErrConnDone }
 	a.call("GET", "/v2/queues/q", ``, 503).refused("Service temporarily unavailable").has("Retry-After", "1")
+
+	for code, want := range map[domain.Code]zaqarStatus{
+		domain.Conflict:    {409, "Resource conflict"},
+		domain.NotHeld:     {400, "Unable to delete"},
+		domain.KeyReused:   {422, "Idempotency key reused"},
+		domain.KeyInUse:    {409, "Idempotency key in use"},
+		domain.Unavailable: {503, "Service temporarily unavailable"},
+		domain.Internal:    {500, "Internal server error"},
+	} {
+		fail = func() error { return fmt.Errorf("while asking: %w", domain.Errorf(code, "the text for %s", code)) }
+		got := a.call("GET", "/v2/queues/q", ``, want.status).refused(want.title)
+		if strings.Contains(got.body, "the text") == (code == domain.Internal) {
+			t.Errorf("%s: %s", code, got.body)
+		}
+	}
+}
+
+// A client that has left is no failure of nabu's.
+func TestClientLeaves(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	for _, target := range []struct{ method, path string }{{"GET", "/v2/queues"}, {"DELETE", "/v2/queues/q"}} {
+		r := httptest.NewRequestWithContext(ctx, target.method, target.path, nil)
+		r.Header.Set("Client-ID", ours)
+		r.Header.Set("X-Project-ID", "p1")
+		w := httptest.NewRecorder()
+		a.server.Handler().ServeHTTP(w, r)
+		if w.Code != statusClientLeft || a.log.String() != "" {
+			t.Errorf("%v: %d, log: %s", target, w.Code, a.log)
+		}
+	}
 }
 
 func TestMetrics(t *testing.T) {
