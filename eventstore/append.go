@@ -152,14 +152,10 @@ type Batch struct {
 	ids []uuid.UUID
 }
 
-// AppendCall is the call that writes a batch, for use in a FROM clause. It yields
-// one row, the batch's time, or none when Head is no longer the ledger's head. It
-// takes the lock by itself where the transaction does not hold it. Its parameters
-// are $1 to $16, from AppendArgs.
-const AppendCall = `ledger.append($1::bigint, $2::uuid, $3::timestamptz, $4::uuid, $5::uuid[], $6::text[], $7::bigint[],
-$8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[])`
-
-// AppendArgs encodes the batch for AppendCall and gives its events their ids.
+// AppendArgs are the parameters of the database's function ledger.append, which
+// writes the batch: it takes the lock where the transaction does not hold it yet, and
+// returns the batch's time, or NULL when Head is no longer the ledger's head. The
+// batch's events get their ids here.
 func (b *Batch) AppendArgs() ([]any, error) {
 	n := len(b.Events)
 	if n == 0 {
@@ -224,19 +220,25 @@ var ErrStale = errors.New("the ledger has moved on")
 // Append writes a batch in the open transaction and returns its time. It fails
 // with ErrStale when Head is not the ledger's head.
 func Append(ctx context.Context, tx Tx, b *Batch) (time.Time, error) {
-	var at time.Time
 	args, err := b.AppendArgs()
 	if err != nil {
-		return at, err
+		return time.Time{}, err
 	}
-	err = tx.QueryRowContext(ctx, "SELECT a.at FROM "+AppendCall+" AS a (at)", args...).Scan(&at)
-	if errors.Is(err, sql.ErrNoRows) {
-		return at, ErrStale
+	return ScanTime(tx.QueryRowContext(ctx,
+		`SELECT ledger.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`, args...))
+}
+
+// ScanTime reads the answer of ledger.append, or of a function that passes it on:
+// the batch's time, or ErrStale for NULL.
+func ScanTime(row *sql.Row) (time.Time, error) {
+	var at sql.NullTime
+	if err := row.Scan(&at); err != nil {
+		return time.Time{}, fmt.Errorf("append: %w", err)
 	}
-	if err != nil {
-		return at, fmt.Errorf("append: %w", err)
+	if !at.Valid {
+		return time.Time{}, ErrStale
 	}
-	return at, nil
+	return at.Time, nil
 }
 
 // Extend makes partitions until the ledger has room for the given position, and

@@ -79,7 +79,7 @@ END
 $$;
 -- +goose StatementEnd
 
--- Adds one batch to the end of the ledger and returns its time, or no row when the
+-- Adds one batch to the end of the ledger and returns its time, or NULL when the
 -- last event is not the one the caller believes it to be (head and head_id; 0 and
 -- NULL for an empty ledger). The lock is taken in a statement of its own and the
 -- head is read in the next, so nothing here is older than the lock.
@@ -92,8 +92,8 @@ CREATE FUNCTION ledger.append(
     ids uuid[], streams text[], versions bigint[], types text[], data text[], bodies text[],
     projects text[], actors text[], request_ids text[], global_request_ids text[],
     correlation_ids text[], causation_ids uuid[]
-) RETURNS SETOF timestamptz
-LANGUAGE plpgsql ROWS 1 AS $$
+) RETURNS timestamptz
+LANGUAGE plpgsql AS $$
 DECLARE
     last_position bigint := 0;
     last_id uuid;
@@ -104,7 +104,7 @@ BEGIN
     SELECT e.position, e.id, e.recorded_at INTO last_position, last_id, last_time
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
     IF coalesce(last_position, 0) <> head OR last_id IS DISTINCT FROM head_id THEN
-        RETURN;
+        RETURN NULL;
     END IF;
     now := greatest(coalesce(else_now, clock_timestamp()), last_time + interval '1 microsecond');
     INSERT INTO ledger.events (position, id, batch, stream, version, type, data, bodies, project,
@@ -116,7 +116,7 @@ BEGIN
         global_request_ids, correlation_ids, causation_ids)
         WITH ORDINALITY AS e (id, stream, version, type, data, bodies, project, actor, request_id,
             global_request_id, correlation_id, causation_id, n);
-    RETURN NEXT now;
+    RETURN now;
 END
 $$;
 -- +goose StatementEnd

@@ -3,7 +3,6 @@ package projections
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -66,7 +65,12 @@ func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore
 	}
 	if len(times) > 0 {
 		args := append(posted.args(), pgarray.Times(times))
-		if _, err := tx.ExecContext(ctx, `SELECT insert_messages(`+postedParameters(1)+`, $8::timestamptz[])`, args...); err != nil {
+		if _, err := tx.ExecContext(ctx, `
+INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
+SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at,
+    m.at + make_interval(secs => m.delay), m.at + make_interval(secs => m.ttl), m.body
+FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::text[], $8::timestamptz[])
+    AS m (queue, place, id, client, ttl, delay, body, at)`, args...); err != nil {
 			return fmt.Errorf("insert messages: %w", err)
 		}
 	}
@@ -81,19 +85,6 @@ WHERE m.queue = gone.queue AND m.place = gone.place`,
 	}
 	return nil
 }
-
-// postedParameters are the parameters of insert_messages that postedRows gives,
-// from a number on.
-func postedParameters(from int) string {
-	return fmt.Sprintf("$%d::bigint[], $%d::bigint[], $%d::uuid[], $%d::text[], $%d::int[], $%d::int[], $%d::text[]",
-		from, from+1, from+2, from+3, from+4, from+5, from+6)
-}
-
-// appendAndInsert writes a batch of posts to the ledger and to the messages: the
-// append runs first, and without its row (the head is another) nothing is inserted.
-var appendAndInsert = `
-SELECT a.at, insert_messages(` + postedParameters(17) + `, array_fill(a.at, ARRAY[$24::int]))
-FROM ` + eventstore.AppendCall + ` AS a (at)`
 
 // Covers tells whether all events are posts of messages.
 func (Inlines) Covers(events []eventstore.NewEvent) bool {
@@ -118,16 +109,10 @@ func (p Inlines) AppendAndApply(ctx context.Context, tx eventstore.Tx, b *events
 	if err != nil {
 		return at, true, err
 	}
-	args = append(append(args, posted.args()...), len(posted.ids))
-	var inserted []byte // void
-	err = tx.QueryRowContext(ctx, appendAndInsert, args...).Scan(&at, &inserted)
-	if errors.Is(err, sql.ErrNoRows) {
-		return at, true, eventstore.ErrStale
-	}
-	if err != nil {
-		return at, true, fmt.Errorf("append and insert: %w", err)
-	}
-	return at, true, nil
+	at, err = eventstore.ScanTime(tx.QueryRowContext(ctx, `
+SELECT append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+    $17, $18, $19, $20, $21, $22, $23)`, append(args, posted.args()...)...))
+	return at, true, err
 }
 
 // Messages finds those of the messages that are alive at a time.

@@ -11,7 +11,7 @@ import (
 // Run measures what the options ask for. The report is what was found before any
 // error.
 func Run(ctx context.Context, o Options) (report *Report, err error) {
-	report = &Report{}
+	report = &Report{Lines: []Line{}, Findings: []Finding{}}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // the generator's own memory is no concern
 	s := newStage(o)
 	defer func() { err = errors.Join(err, s.close()) }()

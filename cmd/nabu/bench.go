@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	stdhttp "net/http"
+
+	"github.com/spf13/cobra"
+
+	"nabu/domain"
+	"nabu/http"
+	"nabu/internal/bench"
+)
+
+func newBench(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure how much nabu carries on this machine",
+		Long: `Measure how much nabu carries on this machine. Without --url a nabu of its own is
+started, on a private PostgreSQL in a folder that is removed afterwards.
+
+Scenarios:
+  post       posts of one message
+  post10     posts of ten messages
+  list       pages of messages from all over a queue
+  baseline   posts to a server that decodes and answers like nabu, and stores nothing
+  rows       rows of such messages inserted into a table like the ledger's alone
+  replicas   post with one nabu and with two on the same PostgreSQL
+  footprint  memory, and the time to the first answer
+  table      all that nabu has to reach, with what is wanted`,
+		Args: noArguments,
+	}
+	o := bench.Options{}
+	f := c.Flags()
+	f.StringSliceVar(&o.Scenarios, "scenario", []string{"baseline", "post"}, strings.Join(bench.Scenarios(), ", ")+"; several run in turn")
+	server := f.String("url", "", "nabu to measure, such as http://127.0.0.1:8888; empty: one of its own")
+	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows and replicas; empty: that of the own nabu")
+	f.IntVar(&o.Connections, "concurrency", 32, "connections")
+	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
+	f.IntVar(&o.Fill, "fill", 1000, "messages in the queue that is listed")
+	f.IntVar(&o.Page, "page", 20, "messages of a page")
+	f.IntVar(&o.Body, "body", 256, "bytes of a message's body")
+	f.Float64Var(&o.Rate, "rate", 0, "posts per second, planned ahead and counted from the plan; 0: as many as get answered")
+	f.DurationVar(&o.Duration, "duration", 10*time.Second, "time that is counted, of each run")
+	f.DurationVar(&o.Warmup, "warmup", time.Second, "time before that")
+	f.IntVar(&o.Runs, "runs", 3, "runs of each scenario; the median counts")
+	form := addForm(f)
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if err := checkBench(&o, *server); err != nil {
+			return misused(err)
+		}
+		if o.Binary, err = os.Executable(); err != nil {
+			return fmt.Errorf("find the program: %w", err)
+		}
+		o.Environ = forChildren(environ)
+		if isTerminal(c.ErrOrStderr()) {
+			o.Progress = func(text string) { c.PrintErrln(text) }
+		}
+		return runBench(c, o, *form)
+	}
+	return c
+}
+
+func checkBench(o *bench.Options, server string) error {
+	for _, name := range o.Scenarios {
+		if !slices.Contains(bench.Scenarios(), name) {
+			same := func(name string) string { return name }
+			return fmt.Errorf("unknown scenario %q%s", name, suggestion(name, bench.Scenarios(), same))
+		}
+	}
+	if server != "" {
+		u, err := url.Parse(server)
+		if err != nil || u.Scheme != "http" || u.Port() == "" {
+			return fmt.Errorf("--url has to be like http://127.0.0.1:8888, not %q", server)
+		}
+		o.Address = u.Host
+	}
+	for _, number := range []struct {
+		flag       string
+		value, min int
+	}{
+		{"concurrency", o.Connections, 1}, {"queues", o.Queues, 1}, {"fill", o.Fill, 1},
+		{"page", o.Page, 1}, {"runs", o.Runs, 1}, {"body", o.Body, bench.MinBody},
+	} {
+		if number.value < number.min {
+			return fmt.Errorf("--%s must be at least %d, not %d", number.flag, number.min, number.value)
+		}
+	}
+	return nil
+}
+
+func runBench(c *cobra.Command, o bench.Options, f form) error {
+	report, err := bench.Run(c.Context(), o)
+	write := report.WriteTable
+	if f == asJSON {
+		write = report.WriteJSON
+	}
+	return errors.Join(err, write(c.OutOrStdout()), report.Err())
+}
+
+// forChildren is the environment of the programs that a bench starts: the settings
+// of the nabu on this machine are not theirs, but PostgreSQL's programs are.
+func forChildren(environ environment) environment {
+	var kept environment
+	for _, entry := range environ {
+		if !strings.HasPrefix(entry, variablePrefix) || strings.HasPrefix(entry, variablePrefix+"PG_BIN=") {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
+}
+
+// newBenchBaseline is the server that the bench's scenario baseline starts.
+func newBenchBaseline(environ environment) *cobra.Command {
+	return &cobra.Command{
+		Use:    "bench-baseline",
+		Hidden: true,
+		Args:   noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			tuneCollector(environ)
+			var listening net.ListenConfig
+			listener, err := listening.Listen(c.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			server := &stdhttp.Server{Handler: http.Baseline(domain.DefaultLimits())}
+			log := slog.New(slog.NewJSONHandler(c.OutOrStdout(), nil))
+			log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String())
+			return serveUntil(c.Context(), server, listener)
+		},
+	}
+}
+
+// serveUntil serves until ctx ends.
+func serveUntil(ctx context.Context, server *stdhttp.Server, listener net.Listener) error {
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() { stopped <- server.Close() })
+	err := server.Serve(listener)
+	if stop() {
+		return err
+	}
+	return <-stopped
+}

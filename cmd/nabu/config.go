@@ -1,0 +1,237 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"nabu/internal/postgres"
+)
+
+const (
+	variablePrefix = "NABU_"
+	// configFlag and configVariable name the file. They are no settings: a file
+	// cannot name itself.
+	configFlag     = "config"
+	configVariable = variablePrefix + "CONFIG"
+	usualFile      = "/etc/nabu/nabu.yaml"
+)
+
+// layer is one place that values come from.
+type layer struct {
+	values *koanf.Koanf
+	origin func(setting) string
+}
+
+// sources tells for each key where its value comes from.
+type sources map[string]string
+
+// addSettings gives a command a flag for each setting.
+func addSettings(flags *pflag.FlagSet) {
+	flags.String(configFlag, "", "YAML file with settings (default "+usualFile+", if it is there)")
+	for _, s := range settings {
+		value := &flagValue{text: s.fallback, kind: s.kind()}
+		f := flags.VarPF(value, s.flag(), "", s.help)
+		if value.kind == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// flagValue keeps what stands on the command line, to be read like any layer.
+type flagValue struct{ text, kind string }
+
+func (v *flagValue) String() string     { return v.text }
+func (v *flagValue) Set(s string) error { v.text = s; return nil }
+func (v *flagValue) Type() string       { return v.kind }
+
+// loadConfig reads all layers: flags before environment before file before
+// defaults. It fails on any key that it does not know and any value that breaks a
+// rule, and names them all.
+func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, error) {
+	layers, err := readLayers(flags, environ)
+	if err != nil {
+		return config{}, nil, misconfigured(err)
+	}
+	var c config
+	from := sources{}
+	var problems []error
+	for _, s := range settings {
+		text, origin, err := pick(s, layers)
+		if err == nil && (text != "" || s.fallback != "") {
+			err = s.put(&c, text)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s (%s) %w", s.key, origin, err))
+		}
+		from[s.key] = origin
+	}
+	if len(problems) == 0 {
+		problems = append(problems, complete(&c, environ), check(c))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return config{}, nil, misconfigured(err)
+	}
+	return c, from, nil
+}
+
+// pick takes a setting's value from the first layer that has one.
+func pick(s setting, layers []layer) (text, origin string, err error) {
+	for _, l := range layers {
+		if !l.values.Exists(s.key) {
+			continue
+		}
+		switch value := l.values.Get(s.key).(type) {
+		case nil:
+			return "", l.origin(s), errors.New("has no value")
+		case string:
+			return value, l.origin(s), nil
+		case int, int64, uint64, float64, bool:
+			return fmt.Sprint(value), l.origin(s), nil
+		default:
+			return "", l.origin(s), fmt.Errorf("must be a %s, not a list or a group", s.kind())
+		}
+	}
+	return s.fallback, "default", nil
+}
+
+// complete fills in the defaults that depend on something.
+func complete(c *config, environ environment) (err error) {
+	if c.DataDir == "" {
+		if c.DataDir, err = postgres.DefaultDataDir(environ.get, os.Geteuid(), runtime.GOOS); err != nil {
+			return fmt.Errorf("data_dir: %w", err)
+		}
+	}
+	if c.DirectDatabaseURL == "" {
+		c.DirectDatabaseURL = c.DatabaseURL
+	}
+	return nil
+}
+
+// check looks at what concerns several settings at once.
+func check(c config) error {
+	if err := c.Limits.Check(); err != nil {
+		return err
+	}
+	if c.DatabaseURL == "" && c.DirectDatabaseURL != "" {
+		return errors.New("direct_database_url is of no use without database_url")
+	}
+	return nil
+}
+
+// readLayers reads flags, environment and file, the first one counting most.
+func readLayers(flags *pflag.FlagSet, environ environment) ([]layer, error) {
+	fromFlags, fromEnvironment := koanf.New("."), koanf.New(".")
+	err := fromFlags.Load(posflag.ProviderWithFlag(flags, ".", nil, settingOfFlag), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the flags: %w", err)
+	}
+	err = fromEnvironment.Load(env.Provider(".", env.Opt{
+		Prefix:        variablePrefix,
+		TransformFunc: settingOfVariable,
+		EnvironFunc:   func() []string { return environ },
+	}), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the environment: %w", err)
+	}
+	path, fromFile, err := readFile(flags, environ)
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(
+		unknownKeys(fromEnvironment, func(key string) string { return variablePrefix + strings.ToUpper(key) }),
+		unknownKeys(fromFile, func(key string) string { return key }))
+	if err != nil {
+		return nil, err
+	}
+	return []layer{
+		{fromFlags, func(s setting) string { return "flag --" + s.flag() }},
+		{fromEnvironment, func(s setting) string { return "environment " + s.variable() }},
+		{fromFile, func(setting) string { return "file " + path }},
+	}, nil
+}
+
+// settingOfFlag leaves out the flags that nobody set and those that are no settings.
+func settingOfFlag(f *pflag.Flag) (string, any) {
+	if _, isSetting := f.Value.(*flagValue); !isSetting || !f.Changed {
+		return "", nil
+	}
+	return strings.ReplaceAll(f.Name, "-", "_"), f.Value.String()
+}
+
+// settingOfVariable leaves out what is empty, which is how many tools write "not
+// set", and what Kubernetes adds for services whose name begins with nabu.
+func settingOfVariable(name, value string) (string, any) {
+	if value == "" || name == configVariable || serviceLink.MatchString(name+"="+value) {
+		return "", nil
+	}
+	return strings.ToLower(strings.TrimPrefix(name, variablePrefix)), value
+}
+
+var serviceLink = regexp.MustCompile(
+	`^NABU_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)=|^NABU_(\w+_)?PORT=\w+://`)
+
+func readFile(flags *pflag.FlagSet, environ environment) (path string, values *koanf.Koanf, err error) {
+	values = koanf.New(".")
+	path = flags.Lookup(configFlag).Value.String()
+	if path == "" {
+		path = environ.get(configVariable)
+	}
+	named := path != ""
+	if !named {
+		path = usualFile
+	}
+	err = values.Load(file.Provider(path), yaml.Parser())
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return path, values, nil
+	}
+	if err != nil {
+		return path, nil, fmt.Errorf("read the file %s: %w", path, err)
+	}
+	return path, values, nil
+}
+
+// unknownKeys tells which keys of a layer are no settings, and what was meant.
+func unknownKeys(values *koanf.Koanf, name func(string) string) error {
+	var problems []error
+	for _, key := range slices.Sorted(maps.Keys(values.Raw())) {
+		if !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
+			problems = append(problems, fmt.Errorf("unknown setting %s%s", name(key), suggestion(key, settingKeys(), name)))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func settingKeys() []string {
+	keys := make([]string, len(settings))
+	for i, s := range settings {
+		keys[i] = s.key
+	}
+	return keys
+}
+
+// environment is a process's environment, as os.Environ gives it.
+type environment []string
+
+// get is the value of a variable; empty if there is none.
+func (e environment) get(name string) string {
+	for _, entry := range slices.Backward(e) {
+		if key, value, _ := strings.Cut(entry, "="); key == name {
+			return value
+		}
+	}
+	return ""
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"nabu/internal/postgres"
+	"nabu/migrations"
+)
+
+// database is PostgreSQL as the service uses it: a connection to write with, and
+// the others to read with.
+type database struct {
+	private *postgres.Server // nil: the operator's own
+	write   *sql.DB
+	read    *sql.DB
+}
+
+// lockPatience is how long to wait for another nabu that holds the data folder.
+const lockPatience = 10 * time.Second
+
+// openDatabase finds or starts PostgreSQL, brings its schema up to date and opens
+// the pools.
+func openDatabase(ctx context.Context, cfg config, environ environment, log *slog.Logger) (_ *database, err error) {
+	d := &database{}
+	defer func() {
+		if err != nil {
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
+			defer cancel()
+			err = errors.Join(err, d.close(stopping))
+		}
+	}()
+	appURL, ownerURL := cfg.DatabaseURL, cfg.DirectDatabaseURL
+	if appURL == "" {
+		if d.private, err = startPrivate(ctx, cfg, environ, log); err != nil {
+			return d, err
+		}
+		appURL, ownerURL = d.private.URL(postgres.App, postgres.Database), d.private.URL(postgres.Owner, postgres.Database)
+	} else {
+		log.Info("using PostgreSQL", "database", postgres.Redact(appURL))
+	}
+	if err := migrations.Up(ctx, ownerURL); err != nil {
+		return d, err
+	}
+	if d.write, err = postgres.Open(appURL, 1); err != nil {
+		return d, misconfigured(err)
+	}
+	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1); err != nil {
+		return d, misconfigured(err)
+	}
+	return d, inspect(ctx, d.read, log)
+}
+
+// startPrivate starts a PostgreSQL of nabu's own.
+func startPrivate(ctx context.Context, cfg config, environ environment, log *slog.Logger) (*postgres.Server, error) {
+	if cfg.Env == production && !cfg.AllowPrivatePostgres {
+		return nil, misconfigured(errors.New("env is production, which wants a PostgreSQL that is looked after: set database_url, or allow a private one with allow_private_postgres"))
+	}
+	log.Info("no database_url is set: using a private PostgreSQL",
+		"data_dir", cfg.DataDir, "to_use_your_own", "nabu serve --database-url postgres://user@host/database")
+	return postgres.Start(ctx, privateConfig(cfg, environ, log, "nabu serve"))
+}
+
+func privateConfig(cfg config, environ environment, log *slog.Logger, program string) postgres.Config {
+	return postgres.Config{
+		DataDir: cfg.DataDir, BinDir: cfg.PGBin, RuntimeDir: environ.get("XDG_RUNTIME_DIR"),
+		Log: log, Program: program, WaitLock: lockPatience,
+	}
+}
+
+// lost is closed when the private PostgreSQL ended by itself.
+func (d *database) lost() <-chan struct{} {
+	if d.private == nil {
+		return nil
+	}
+	return d.private.Done()
+}
+
+// close ends all connections and the private PostgreSQL.
+func (d *database) close(ctx context.Context) error {
+	var problems []error
+	for _, pool := range []*sql.DB{d.write, d.read} {
+		if pool != nil {
+			problems = append(problems, pool.Close())
+		}
+	}
+	if d.private != nil {
+		problems = append(problems, d.private.Stop(ctx))
+	}
+	return errors.Join(problems...)
+}
+
+// inspect refuses a database in which the read models would not be found, and warns
+// of what weakens nabu's promises.
+func inspect(ctx context.Context, db *sql.DB, log *slog.Logger) error {
+	var role, name, path string
+	var finds, owns bool
+	err := db.QueryRowContext(ctx, `
+SELECT current_user, current_database(), current_setting('search_path'),
+    current_schemas(false) @> ARRAY['live', 'ledger']::name[],
+    pg_has_role(current_user, relowner, 'MEMBER')
+FROM pg_class WHERE oid = 'ledger.events'::regclass`).Scan(&role, &name, &path, &finds, &owns)
+	if err != nil {
+		return fmt.Errorf("look at the database: %w", err)
+	}
+	if !finds {
+		return misconfigured(fmt.Errorf(`role %[1]s does not look for tables in the schemas live and ledger; its search_path is %[3]s. Tell it to, and let a pooler connect anew:
+  ALTER ROLE %[1]q IN DATABASE %[2]q SET search_path = live, ledger;
+  GRANT USAGE ON SCHEMA live, ledger TO %[1]q;`, role, name, path))
+	}
+	if owns {
+		log.Warn("only triggers keep the ledger append-only, for the role that nabu works with could remove them; use two roles, nabu_owner in direct_database_url and nabu_app in database_url", "role", role)
+	}
+	pooled, err := isPooled(ctx, db)
+	if err != nil {
+		return fmt.Errorf("look for a pooler: %w", err)
+	}
+	if pooled {
+		log.Warn("database_url leads through a transaction pooler, which is fine if direct_database_url leads around it")
+	}
+	return nil
+}
+
+// isPooled tells whether a connection changes its backend from one statement to the
+// next. A pooler that is idle would always give the same one, so another connection
+// takes that away for a moment.
+func isPooled(ctx context.Context, db *sql.DB) (bool, error) {
+	other, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = other.Rollback() }()
+	if _, err := backend(ctx, other); err != nil {
+		return false, err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	first, err := backend(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	if err := other.Rollback(); err != nil {
+		return false, err
+	}
+	for range 3 {
+		if next, err := backend(ctx, conn); err != nil || next != first {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+func backend(ctx context.Context, on interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}) (pid int, err error) {
+	err = on.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&pid)
+	return pid, err
+}

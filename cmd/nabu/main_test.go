@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// binary is nabu's program, built when a test first asks for it.
+var binary = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(buildDir, "nabu")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// buildDir is where the program goes; TestMain makes and removes it.
+var buildDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "nabu-build-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// built is nabu's program.
+func built(t *testing.T) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// newDataDir is a new folder through which the account of the private PostgreSQL
+// can pass, unlike through those of t.TempDir.
+func newDataDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "nabu-cmd-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "data")
+}
+
+// cleanEnviron is this process's environment without settings of nabu, but with
+// PostgreSQL's programs.
+func cleanEnviron() environment { return forChildren(os.Environ()) }
+
+func TestExitCodes(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"an unknown command":            {[]string{"serv"}, exitUsage, "did you mean serve?"},
+		"an unknown command of a group": {[]string{"migrate", "upp"}, exitUsage, "did you mean up?"},
+		"an unknown flag":               {[]string{"serve", "--lisen", "x"}, exitUsage, "did you mean --listen?"},
+		"a flag without its value":      {[]string{"serve", "--listen"}, exitUsage, "--listen"},
+		"a word too many":               {[]string{"serve", "now"}, exitUsage, "takes no arguments"},
+		"an unknown form":               {[]string{"config", "show", "-o", "xml"}, exitUsage, "must be table or json"},
+		"an unknown scenario":           {[]string{"bench", "--scenario", "pst"}, exitUsage, "did you mean post?"},
+		"a bad URL for the bench":       {[]string{"bench", "--url", "localhost"}, exitUsage, "--url"},
+		"a bad setting":                 {[]string{"serve", "--listen", "nowhere"}, exitMisconfigured, "listen"},
+		"an open door":                  {[]string{"serve", "--listen", "0.0.0.0:0"}, exitMisconfigured, "--insecure-noauth"},
+		"every address":                 {[]string{"serve", "--listen", ":0"}, exitMisconfigured, "--insecure-noauth"},
+		"production on its own":         {[]string{"serve", "--env", "production"}, exitMisconfigured, "allow_private_postgres"},
+		"programs that are not there":   {[]string{"serve", "--pg-bin", "/nowhere"}, exitMisconfigured, "pg_bin"},
+		"a bad database URL":            {[]string{"serve", "--database-url", "mysql:secret"}, exitMisconfigured, "database_url"},
+		"no database there":             {[]string{"serve", "--database-url", "postgres://u:secret@127.0.0.1:1/x?sslmode=disable"}, exitFailure, "refused"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			args := test.args
+			if args[0] == "serve" && len(args) > 2 {
+				args = append(args, "--data-dir", newDataDir(t))
+			}
+			err := run(context.Background(), args, cleanEnviron(), &out)
+			if err == nil {
+				t.Fatalf("no error; output: %s", out.String())
+			}
+			if exitCode(err) != test.code {
+				t.Errorf("exit code %d, not %d: %v", exitCode(err), test.code, err)
+			}
+			if !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%q does not say %q", err, test.says)
+			}
+			if text := err.Error() + out.String(); strings.Contains(text, "secret") {
+				t.Errorf("a password is shown: %s", text)
+			}
+		})
+	}
+}
+
+func TestCommandsThatOnlyShow(t *testing.T) {
+	tests := map[string]struct {
+		args    []string
+		environ environment
+		shows   []string
+	}{
+		"nothing":         {nil, nil, []string{"serve", "migrate", "bench", "config"}},
+		"help":            {[]string{"serve", "--help"}, nil, []string{"--listen", "127.0.0.1:8888", "--max-message-ttl"}},
+		"a group":         {[]string{"migrate"}, nil, []string{"status", "up"}},
+		"version":         {[]string{"version"}, nil, []string{"nabu", "go1"}},
+		"completion":      {[]string{"completion", "bash"}, nil, []string{"bash completion"}},
+		"settings":        {[]string{"config", "show"}, nil, []string{"listen", "127.0.0.1:8888"}},
+		"their sources":   {[]string{"config", "show", "--sources", "--listen", "127.0.0.1:1"}, environment{"NABU_LOG_LEVEL=warn"}, []string{"flag --listen", "environment NABU_LOG_LEVEL", "default"}},
+		"settings, JSON":  {[]string{"config", "show", "--sources", "-o", "json"}, nil, []string{`"key": "listen"`, `"source": "default"`}},
+		"no password":     {[]string{"config", "show"}, environment{"NABU_DATABASE_URL=postgres://ann:secret@db1/nabu"}, []string{"host=db1", "user=ann"}},
+		"its own default": {[]string{"config", "show", "--database-url", "host=db1 password=secret"}, nil, []string{"direct_database_url"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			if err := run(context.Background(), test.args, append(test.environ, "HOME=/home/ann"), &out); err != nil {
+				t.Fatal(err)
+			}
+			for _, words := range test.shows {
+				if !strings.Contains(out.String(), words) {
+					t.Errorf("%q is not in:\n%s", words, out.String())
+				}
+			}
+			if strings.Contains(out.String(), "secret") {
+				t.Errorf("a password is shown:\n%s", out.String())
+			}
+		})
+	}
+}

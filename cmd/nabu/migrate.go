@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nabu/internal/postgres"
+	"nabu/migrations"
+)
+
+func newMigrate(environ environment) *cobra.Command {
+	return group(&cobra.Command{Use: "migrate", Short: "Look at and change the database's schema"},
+		newMigrateStatus(environ), newMigrateUp(environ))
+}
+
+func newMigrateUp(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Bring the schema to what this nabu works with",
+		Long:  "Bring the schema to what this nabu works with. nabu serve does so by itself at its start.",
+		Args:  noArguments,
+	}
+	addSettings(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withOwner(c, environ, func(ctx context.Context, url string) error {
+			before, err := migrations.Status(ctx, url)
+			if err != nil {
+				return err
+			}
+			if err := migrations.Up(ctx, url); err != nil {
+				return err
+			}
+			n := 0
+			for _, step := range before {
+				if step.AppliedAt.IsZero() {
+					n++
+				}
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%d of %d steps were missing and are taken\n", n, len(before))
+			return err
+		})
+	}
+	return c
+}
+
+func newMigrateStatus(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "List the steps of the schema and when they were taken",
+		Args:  noArguments,
+	}
+	addSettings(c.Flags())
+	form := addForm(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withOwner(c, environ, func(ctx context.Context, url string) error {
+			steps, err := migrations.Status(ctx, url)
+			if err != nil {
+				return err
+			}
+			return showSteps(c.OutOrStdout(), *form, steps)
+		})
+	}
+	return c
+}
+
+// shownStep is a step of the schema as the command shows it.
+type shownStep struct {
+	Version int64      `json:"version"`
+	Name    string     `json:"name"`
+	Taken   *time.Time `json:"taken"` // null: not yet
+}
+
+func showSteps(out io.Writer, f form, steps []migrations.Migration) error {
+	shown := []shownStep{}
+	rows := [][]string{{"version", "name", "taken"}}
+	for _, step := range steps {
+		s, taken := shownStep{Version: step.Version, Name: step.Name}, "not yet"
+		if !step.AppliedAt.IsZero() {
+			at := step.AppliedAt.UTC()
+			s.Taken, taken = &at, at.Format(time.RFC3339)
+		}
+		shown = append(shown, s)
+		rows = append(rows, []string{fmt.Sprint(s.Version), s.Name, taken})
+	}
+	if f == asJSON {
+		return writeJSON(out, shown)
+	}
+	return writeTable(out, rows)
+}
+
+// withOwner hands over a way to the database as the role that migrates: the
+// operator's own, or the private one, be it of a running nabu or started for this.
+func withOwner(c *cobra.Command, environ environment, use func(ctx context.Context, url string) error) (err error) {
+	cfg, _, err := loadConfig(c.Flags(), environ)
+	if err != nil {
+		return err
+	}
+	if cfg.DatabaseURL != "" {
+		return use(c.Context(), cfg.DirectDatabaseURL)
+	}
+	server, err := postgres.Attach(c.Context(), privateConfig(cfg, environ, nil, c.CommandPath()))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), cfg.ShutdownTimeout)
+		defer cancel()
+		err = errors.Join(err, server.Stop(stopping))
+	}()
+	return use(c.Context(), server.URL(postgres.Owner, postgres.Database))
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestTheReadmesConversation has the conversation of the README with a new nabu: its
+// commands, in one shell, must print what stands there, with … for anything.
+func TestTheReadmesConversation(t *testing.T) {
+	for _, program := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("there is no %s on this machine", program)
+		}
+	}
+	commands, printed := conversation(t)
+	if len(commands) < 8 {
+		t.Fatalf("the README has only %d commands", len(commands))
+	}
+	script, mark := "", "-- end of a command --"
+	for _, command := range commands {
+		script += command + "\necho; echo '" + mark + "'\n"
+	}
+	nabu := start(t, "--data-dir", newDataDir(t)).url
+	script = strings.ReplaceAll(script, "http://127.0.0.1:8888", nabu)
+	shell := exec.CommandContext(context.Background(), "bash", "-s")
+	shell.Stdin = strings.NewReader(script)
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, got := range strings.Split(strings.TrimSuffix(string(out), mark+"\n"), mark+"\n") {
+		got = strings.TrimSpace(got)
+		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(printed[i]), "…", ".*") + "$"
+		if !regexp.MustCompile(pattern).MatchString(got) {
+			t.Errorf("$ %s\nprints\n%s\nand not\n%s", commands[i], got, printed[i])
+		}
+	}
+}
+
+// conversation reads the README's console blocks: commands behind a dollar sign,
+// and below each what it prints.
+func conversation(t *testing.T) (commands, printed []string) {
+	t.Helper()
+	file, err := os.Open("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	inside := false
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		line := lines.Text()
+		command, isCommand := strings.CutPrefix(line, "$ ")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = line == "```console"
+		case inside && isCommand:
+			commands, printed = append(commands, command), append(printed, "")
+		case inside:
+			last := len(printed) - 1
+			printed[last] = strings.TrimPrefix(fmt.Sprint(printed[last], "\n", line), "\n")
+		}
+	}
+	return commands, printed
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func newRoot(environ environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "nabu",
+		Short:         "Messages for OpenStack, with a history",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(explainFlag)
+	group(root,
+		newServe(environ),
+		newMigrate(environ),
+		newConfig(environ),
+		newBench(environ),
+		newBenchBaseline(environ),
+		newVersion(),
+	)
+	return root
+}
+
+// group makes a command that only holds others: alone it shows its help.
+func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	c.AddCommand(commands...)
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		var names []string
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() {
+				names = append(names, sub.Name())
+			}
+		}
+		same := func(name string) string { return name }
+		return misused(fmt.Errorf("unknown command %q of %s%s", args[0], c.CommandPath(), suggestion(args[0], names, same)))
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return c
+}
+
+// noArguments refuses any word behind a command's name.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return misused(fmt.Errorf("%s takes no arguments, only flags: %q", c.CommandPath(), args[0]))
+	}
+	return nil
+}
+
+// explainFlag suggests the flag that was meant.
+func explainFlag(c *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedShortnames() != "" {
+		return misused(err)
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	dashed := func(name string) string { return "--" + name }
+	return misused(fmt.Errorf("%w%s", err, suggestion(unknown.GetSpecifiedName(), names, dashed)))
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Show what was built",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), version())
+			return err
+		},
+	}
+}
+
+// version is what the Go tools noted about this build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "nabu (unknown build)"
+	}
+	commit := ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = " commit " + s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			commit += " with changes"
+		}
+	}
+	return fmt.Sprintf("nabu %s%s %s", info.Main.Version, commit, info.GoVersion)
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"nabu/commands"
+	"nabu/http"
+	"nabu/internal/bench"
+	"nabu/projections"
+)
+
+func newServe(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Args:  noArguments,
+	}
+	addSettings(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, _, err := loadConfig(c.Flags(), environ)
+		if err != nil {
+			return err
+		}
+		tuneCollector(environ)
+		return serve(c.Context(), cfg, environ, newLog(cfg, c.OutOrStdout()))
+	}
+	return c
+}
+
+// service is a running nabu, its parts in the order of starting.
+type service struct {
+	config
+	log      *slog.Logger
+	database *database
+	executor *commands.Executor
+	server   *http.Server
+	served   chan error // gets how serving ended, once
+}
+
+// serve runs the service until ctx ends or a part of it fails, and stops it.
+func serve(ctx context.Context, cfg config, environ environment, log *slog.Logger) error {
+	if err := checkExposure(ctx, cfg); err != nil {
+		return err
+	}
+	db, err := openDatabase(ctx, cfg, environ, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before it was ready", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s := &service{config: cfg, log: log, database: db, served: make(chan error, 1)}
+	if err := s.start(ctx); err != nil {
+		return errors.Join(err, s.stop(ctx))
+	}
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case err = <-s.served:
+		s.served <- nil // for stop, which waits for the end of serving
+		err = fmt.Errorf("serve: %w", err)
+	case <-db.lost():
+		err = db.private.Err()
+	}
+	if err != nil {
+		log.Error("stopping because of a failure", "error", err)
+	}
+	return errors.Join(err, s.stop(ctx))
+}
+
+// start brings up everything above the database.
+func (s *service) start(ctx context.Context) error {
+	var listening net.ListenConfig
+	listener, err := listening.Listen(ctx, "tcp", s.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	m := newMetrics(s.database)
+	s.executor = commands.NewExecutor(commands.Config{
+		DB: s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
+		Limits: s.Limits, Log: s.log, Observe: m.observe,
+	})
+	m.watch(s.executor)
+	s.server = http.New(http.Config{
+		Executor: s.executor, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
+		Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
+		Log: s.log, LogRequests: s.LogRequests,
+		Registry: m.registry, Metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}),
+	})
+	go func() { s.served <- s.server.Serve(listener) }()
+	s.log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String(), "version", version())
+	return nil
+}
+
+// stop ends all parts in the reverse order. Requests under way are answered, and
+// what was accepted is committed, as long as the time allows.
+func (s *service) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.ShutdownTimeout)
+	defer cancel()
+	// A part of the time is the database's.
+	draining, drained := context.WithTimeout(ctx, s.ShutdownTimeout*3/4)
+	defer drained()
+	var problems []error
+	if s.server != nil {
+		if err := s.server.Shutdown(draining); err != nil {
+			problems = append(problems, fmt.Errorf("finish the requests under way: %w", err))
+		}
+		problems = append(problems, <-s.served)
+	}
+	if s.executor != nil {
+		problems = append(problems, s.executor.Close(draining))
+	}
+	problems = append(problems, s.database.close(ctx))
+	err := errors.Join(problems...)
+	if err == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+// checkExposure refuses to let everybody in who can reach the machine.
+func checkExposure(ctx context.Context, cfg config) error {
+	if cfg.AuthStrategy != noAuth || cfg.InsecureNoAuth {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return misconfigured(fmt.Errorf("listen: %w", err))
+	}
+	if host != "" {
+		addresses, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+		if err != nil {
+			return misconfigured(fmt.Errorf("listen: %w", err))
+		}
+		if allLoopback(addresses) {
+			return nil
+		}
+	}
+	return misconfigured(fmt.Errorf(`with auth_strategy noauth anybody who can reach %s may do anything.
+Listen on 127.0.0.1, or allow it with --insecure-noauth (insecure_noauth: true)`, cfg.Listen))
+}
+
+func allLoopback(addresses []net.IPAddr) bool {
+	for _, a := range addresses {
+		if !a.IP.IsLoopback() {
+			return false
+		}
+	}
+	return len(addresses) > 0
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"nabu/internal/bench"
+	"nabu/internal/pgtest"
+	"nabu/internal/postgres"
+)
+
+// running is a nabu serve inside the test's process.
+type running struct {
+	t     *testing.T
+	url   string
+	stop  context.CancelFunc
+	ended chan struct{}
+	err   error // to be read when ended is closed
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+// start runs nabu serve until the end of the test and returns when it is ready.
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{t: t, stop: cancel, ended: make(chan struct{})}
+	read, write := io.Pipe()
+	ready := make(chan string, 1)
+	var reading sync.WaitGroup
+	reading.Go(func() { r.follow(read, ready) })
+	go func() {
+		args = append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"}, args...)
+		r.err = run(ctx, args, cleanEnviron(), write)
+		_ = write.Close()
+		reading.Wait()
+		close(r.ended)
+	}()
+	t.Cleanup(func() { cancel(); <-r.ended })
+	select {
+	case r.url = <-ready:
+	case <-r.ended:
+		t.Fatalf("nabu ended before it was ready: %v\n%s", r.err, r.logged())
+	}
+	return r
+}
+
+// follow reads the log and finds the line that says where nabu listens.
+func (r *running) follow(log io.Reader, ready chan<- string) {
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		var line struct{ Msg, URL string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == bench.ReadyMessage {
+			ready <- line.URL
+		}
+		r.mu.Lock()
+		r.log.Write(append(lines.Bytes(), '\n'))
+		r.mu.Unlock()
+	}
+}
+
+func (r *running) logged() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+// end stops nabu and wants it to go quietly.
+func (r *running) end() {
+	r.t.Helper()
+	r.stop()
+	<-r.ended
+	if r.err != nil {
+		r.t.Errorf("nabu ended with %v", r.err)
+	}
+}
+
+// call makes a request, wants a status, and returns the body.
+func (r *running) call(method, path, body string, status int) string {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), method, r.url+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	request.Header.Set("Client-ID", "8c9e5b1a-6c1f-4d0c-9b53-6f4e3c1d2a01")
+	request.Header.Set("X-Project-ID", "p1")
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if response.StatusCode != status {
+		r.t.Fatalf("%s %s: %s, not %d: %s", method, path, response.Status, status, text)
+	}
+	return string(text)
+}
+
+func (r *running) mustShow(text string, words ...string) {
+	r.t.Helper()
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			r.t.Errorf("%q is not in:\n%s", word, text)
+		}
+	}
+}
+
+func TestServeOnAnEmptyFolderAndAgain(t *testing.T) {
+	t.Parallel()
+	data := newDataDir(t)
+
+	first := start(t, "--data-dir", data)
+	first.call("GET", "/readyz", "", 200)
+	first.call("POST", "/v2/queues/orders/messages", `{"messages": [{"ttl": 300, "body": "kept"}]}`, 201)
+	first.mustShow(first.call("GET", "/metrics", "", 200),
+		`nabu_batch_commands_sum{way="long"} 1`, `nabu_ledger_head_position 2`, `nabu_commands_waiting 0`, `go_goroutines`, `nabu_batch_failures_total{way="short"} 0`)
+	first.mustShow(first.logged(), "using a private PostgreSQL", data, "--database-url")
+
+	var steps bytes.Buffer
+	if err := run(t.Context(), []string{"migrate", "status", "--data-dir", data}, cleanEnviron(), &steps); err != nil {
+		t.Error(err)
+	}
+	first.mustShow(steps.String(), "0001_ledger.sql", "T")
+	first.call("GET", "/readyz", "", 200) // looking at the schema stopped nothing
+	first.end()
+
+	second := start(t, "--data-dir", data)
+	second.mustShow(second.call("GET", "/v2/queues/orders/messages?echo=true", "", 200), `"kept"`)
+	second.end()
+	second.mustShow(second.logged(), "stopped")
+}
+
+func TestServeRefusesAFolderInUse(t *testing.T) {
+	t.Parallel()
+	data := newDataDir(t)
+	r := start(t, "--data-dir", data)
+	err := run(t.Context(), []string{"serve", "--listen", "127.0.0.1:0", "--data-dir", data}, cleanEnviron(), io.Discard)
+	if exitCode(err) != exitLocked {
+		t.Errorf("exit code %d, not %d: %v", exitCode(err), exitLocked, err)
+	}
+	r.end()
+}
+
+func TestServeEndsWithItsPostgreSQL(t *testing.T) {
+	t.Parallel()
+	data := newDataDir(t)
+	r := start(t, "--data-dir", data)
+	if err := syscall.Kill(postmaster(t, data), syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	<-r.ended
+	if exitCode(r.err) != exitFailure || !strings.Contains(r.err.Error(), "PostgreSQL ended by itself") {
+		t.Errorf("exit code %d: %v", exitCode(r.err), r.err)
+	}
+
+	again := start(t, "--data-dir", data) // after a recovery
+	again.call("GET", "/readyz", "", 200)
+	again.end()
+}
+
+// postmaster is the process of a private PostgreSQL.
+func postmaster(t *testing.T, data string) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func TestMigrateUpStartsAPrivatePostgreSQLForTheMoment(t *testing.T) {
+	t.Parallel()
+	data := newDataDir(t)
+	for _, says := range []string{"2 of 2 steps", "0 of 2 steps"} {
+		var out bytes.Buffer
+		if err := run(t.Context(), []string{"migrate", "up", "--data-dir", data}, cleanEnviron(), &out); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), says) {
+			t.Errorf("%q does not say %q", out.String(), says)
+		}
+	}
+}
+
+func TestServeWithAnOwnDatabase(t *testing.T) {
+	t.Parallel()
+	server := pgtest.OpenServer(t, map[string]string{"fsync": "off"})
+	app, owner := server.URL(postgres.App, postgres.Database), server.URL(postgres.Owner, postgres.Database)
+
+	two := start(t, "--database-url", app, "--direct-database-url", owner)
+	two.call("POST", "/v2/queues/orders/messages", `{"messages": [{"ttl": 300, "body": 1}]}`, 201)
+	two.end()
+	if strings.Contains(two.logged(), "WARN") {
+		t.Errorf("with two roles nabu warns:\n%s", two.logged())
+	}
+
+	one := start(t, "--database-url", owner)
+	one.call("GET", "/readyz", "", 200)
+	one.end()
+	one.mustShow(one.logged(), "WARN", "only triggers keep the ledger append-only")
+
+	admin, err := postgres.Open(server.URL(postgres.Admin, postgres.Database), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close() }()
+	if _, err := admin.Exec(`ALTER ROLE nabu_app RESET search_path`); err != nil {
+		t.Fatal(err)
+	}
+	err = run(t.Context(), []string{"serve", "--database-url", app, "--direct-database-url", owner}, cleanEnviron(), io.Discard)
+	if exitCode(err) != exitMisconfigured || !strings.Contains(err.Error(), `ALTER ROLE "nabu_app" IN DATABASE "nabu" SET search_path`) {
+		t.Errorf("exit code %d: %v", exitCode(err), err)
+	}
+}
+
+func TestAPoolerIsSeen(t *testing.T) {
+	t.Parallel()
+	for _, pooled := range []bool{true, false} {
+		db := sql.OpenDB(&backends{pooled: pooled})
+		seen, err := isPooled(t.Context(), db)
+		if err != nil || seen != pooled {
+			t.Errorf("pooled %v is seen as %v, error %v", pooled, seen, err)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"nabu/domain"
+	"nabu/internal/postgres"
+)
+
+// config is what the settings add up to.
+type config struct {
+	Listen               string
+	Env                  string
+	AuthStrategy         string
+	InsecureNoAuth       bool
+	DataDir              string
+	PGBin                string
+	AllowPrivatePostgres bool
+	DatabaseURL          string
+	DirectDatabaseURL    string
+	MaxConnections       int
+	ShutdownTimeout      time.Duration
+	LogLevel             string
+	LogFormat            string
+	LogRequests          bool
+	ClientIDUUIDSafe     string
+	Limits               domain.Limits
+}
+
+// setting is one key of the configuration. Its flag is the key with dashes, its
+// environment variable the key in upper case behind NABU_.
+type setting struct {
+	key      string
+	fallback string
+	help     string
+	field    func(*config) any // where the value goes; its type is the value's kind
+	rule     func(string) error
+	secret   bool // shown without passwords
+}
+
+// The values of settings that other code asks about.
+const (
+	production = "production"
+	noAuth     = "noauth"
+	strict     = "strict"
+)
+
+// settings are all keys, in the order in which they are shown.
+var settings = slices.Concat(serviceSettings, messagingSettings)
+
+var serviceSettings = []setting{
+	{
+		key: "listen", fallback: "127.0.0.1:8888", rule: address,
+		help:  "address and port to listen on",
+		field: func(c *config) any { return &c.Listen },
+	}, {
+		key: "env", fallback: "development", rule: oneOf("development", production),
+		help:  "production refuses the private PostgreSQL",
+		field: func(c *config) any { return &c.Env },
+	}, {
+		key: "auth_strategy", fallback: noAuth, rule: oneOf(noAuth),
+		help:  "how clients prove who they are",
+		field: func(c *config) any { return &c.AuthStrategy },
+	}, {
+		key: "insecure_noauth", fallback: "false",
+		help:  "allow noauth on an address that other machines can reach",
+		field: func(c *config) any { return &c.InsecureNoAuth },
+	}, {
+		key:   "data_dir",
+		help:  "folder of the private PostgreSQL; empty: the usual place for data",
+		field: func(c *config) any { return &c.DataDir },
+	}, {
+		key: "pg_bin", rule: programs,
+		help:  "folder of PostgreSQL's programs; empty: look for them",
+		field: func(c *config) any { return &c.PGBin },
+	}, {
+		key: "allow_private_postgres", fallback: "false",
+		help:  "allow the private PostgreSQL in production",
+		field: func(c *config) any { return &c.AllowPrivatePostgres },
+	}, {
+		key: "database_url", secret: true, rule: connectionString,
+		help:  "PostgreSQL to use; empty: a private one",
+		field: func(c *config) any { return &c.DatabaseURL },
+	}, {
+		key: "direct_database_url", secret: true, rule: connectionString,
+		help:  "way to the same database around a transaction pooler, for migrations; empty: database_url",
+		field: func(c *config) any { return &c.DirectDatabaseURL },
+	}, {
+		key: "max_connections", fallback: "16", rule: between(2, 1000),
+		help:  "most connections to the database, one of which writes",
+		field: func(c *config) any { return &c.MaxConnections },
+	}, {
+		key: "shutdown_timeout", fallback: "30s", rule: positive,
+		help:  "how long a stop may take",
+		field: func(c *config) any { return &c.ShutdownTimeout },
+	}, {
+		key: "log_level", fallback: "info", rule: oneOf("debug", "info", "warn", "error"),
+		help:  "least level that is logged",
+		field: func(c *config) any { return &c.LogLevel },
+	}, {
+		key: "log_format", fallback: "auto", rule: oneOf("auto", "text", "json"),
+		help:  "auto: text on a terminal, json elsewhere",
+		field: func(c *config) any { return &c.LogFormat },
+	}, {
+		key: "log_requests", fallback: "false",
+		help:  "log each request",
+		field: func(c *config) any { return &c.LogRequests },
+	},
+}
+
+// messagingSettings are those of the Messaging API, under Zaqar's names. Their
+// bounds depend on one another and are checked by domain.Limits.
+var messagingSettings = []setting{
+	{
+		key: "client_id_uuid_safe", fallback: strict, rule: oneOf(strict, "off"),
+		help:  "strict: a Client-ID must be a UUID; off: 10 to 36 characters",
+		field: func(c *config) any { return &c.ClientIDUUIDSafe },
+	},
+	limit("default_message_ttl", "seconds a message lives if its sender does not say",
+		func(l *domain.Limits) *int { return &l.DefaultMessageTTL }),
+	limit("max_message_ttl", "most seconds a message may live",
+		func(l *domain.Limits) *int { return &l.MaxMessageTTL }),
+	limit("default_message_delay", "seconds a message is held back in queues that do not say",
+		func(l *domain.Limits) *int { return &l.DefaultMessageDelay }),
+	limit("max_message_delay", "most seconds a message may be held back",
+		func(l *domain.Limits) *int { return &l.MaxMessageDelay }),
+	limit("max_messages_post_size", "most bytes of a request that posts messages",
+		func(l *domain.Limits) *int { return &l.MaxMessagesPostSize }),
+	limit("max_queue_metadata", "most bytes of a queue's metadata",
+		func(l *domain.Limits) *int { return &l.MaxQueueMetadata }),
+	limit("max_queues_per_page", "most queues of one page",
+		func(l *domain.Limits) *int { return &l.MaxQueuesPerPage }),
+	limit("max_messages_per_page", "most messages of one page, and most ids of one request",
+		func(l *domain.Limits) *int { return &l.MaxMessagesPerPage }),
+}
+
+func limit(key, help string, field func(*domain.Limits) *int) setting {
+	defaults := domain.DefaultLimits()
+	return setting{
+		key: key, help: help, fallback: strconv.Itoa(*field(&defaults)),
+		field: func(c *config) any { return field(&c.Limits) },
+	}
+}
+
+func (s setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+
+func (s setting) variable() string { return variablePrefix + strings.ToUpper(s.key) }
+
+// kind is what a value of the setting looks like.
+func (s setting) kind() string {
+	switch s.field(&config{}).(type) {
+	case *int:
+		return "number"
+	case *bool:
+		return "bool"
+	case *time.Duration:
+		return "duration"
+	}
+	return "text"
+}
+
+// put reads a value into the configuration.
+func (s setting) put(c *config, text string) (err error) {
+	switch field := s.field(c).(type) {
+	case *string:
+		*field = text
+	case *int:
+		if *field, err = strconv.Atoi(text); err != nil {
+			return fmt.Errorf("must be a whole number, not %q", text)
+		}
+	case *bool:
+		if *field, err = strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("must be true or false, not %q", text)
+		}
+	case *time.Duration:
+		if *field, err = time.ParseDuration(text); err != nil {
+			return fmt.Errorf("must be a duration such as 30s or 5m, not %q", text)
+		}
+	}
+	if s.rule != nil {
+		return s.rule(text)
+	}
+	return nil
+}
+
+// show is the setting's value as anyone may see it.
+func (s setting) show(c *config) string {
+	switch field := s.field(c).(type) {
+	case *string:
+		if s.secret && *field != "" {
+			return postgres.Redact(*field)
+		}
+		return *field
+	case *int:
+		return strconv.Itoa(*field)
+	case *bool:
+		return strconv.FormatBool(*field)
+	case *time.Duration:
+		return field.String()
+	}
+	return ""
+}
+
+func oneOf(allowed ...string) func(string) error {
+	return func(text string) error {
+		if !slices.Contains(allowed, text) {
+			return fmt.Errorf("must be %s, not %q", strings.Join(allowed, " or "), text)
+		}
+		return nil
+	}
+}
+
+// between is a rule for numbers; put has seen that it is one.
+func between(low, high int) func(string) error {
+	return func(text string) error {
+		if n, _ := strconv.Atoi(text); n < low || n > high {
+			return fmt.Errorf("must be between %d and %d, not %d", low, high, n)
+		}
+		return nil
+	}
+}
+
+// positive is a rule for durations; put has seen that it is one.
+func positive(text string) error {
+	if d, _ := time.ParseDuration(text); d <= 0 {
+		return fmt.Errorf("must be longer than nothing, not %s", d)
+	}
+	return nil
+}
+
+// programs is the rule for the folder of PostgreSQL's programs.
+func programs(text string) error {
+	if _, err := os.Stat(filepath.Join(text, "postgres")); err != nil {
+		return fmt.Errorf("must be a folder with PostgreSQL's programs: %w", err)
+	}
+	return nil
+}
+
+// connectionString refuses what cannot be read. Nothing is connected to.
+func connectionString(text string) error {
+	db, err := postgres.Open(text, 1)
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	return db.Close()
+}
+
+func address(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return fmt.Errorf("must be an address and a port such as 127.0.0.1:8888, not %q", text)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("must have a port between 0 and 65535, not %q", port)
+	}
+	return nil
+}
