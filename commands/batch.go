@@ -44,18 +44,18 @@ const (
 	maxWaitingBytes = 64 << 20
 )
 
-// batchTimeout bounds one try of a batch. The statements have shorter limits of
-// their own (eventstore.Begin); this one is for a database that has gone silent.
-const batchTimeout = 10 * time.Second
-
 // Config is what an executor is made of.
 type Config struct {
+	// DB is where the executor gets its one connection from. Batches have no caller's
+	// context and no deadline: that the database answers at all is the pool's business
+	// (postgres.OpenWriter).
 	DB        *sql.DB
 	Loader    Loader
 	Projector Projector
 	Limits    domain.Limits
 	Log       *slog.Logger
-	// Now is the clock of tests; nil: the database's.
+	// Now is the clock of tests; nil: the database's. A clock that stands still is
+	// moved on by a microsecond for each batch.
 	Now func() time.Time
 	// Observe is told of each batch; nil: nobody is.
 	Observe func(BatchReport)
@@ -315,8 +315,7 @@ func (e *Executor) carryOut(w *work) {
 // try carries the work out once, the short way where that can be. On failure
 // nothing of it is in memory, and nothing in the ledger unless w.uncertain.
 func (e *Executor) try(w *work) (Way, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
-	defer cancel()
+	ctx := context.Background() // a caller that goes away takes nobody with it
 	if err := e.connect(ctx); err != nil {
 		return NoWay, err
 	}

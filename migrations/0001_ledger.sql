@@ -100,7 +100,10 @@ DECLARE
     last_time timestamptz;
     now timestamptz;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7881299347898367);
+    IF NOT pg_try_advisory_xact_lock(7881299347898367) THEN
+        PERFORM set_config('lock_timeout', '5s', true);
+        PERFORM pg_advisory_xact_lock(7881299347898367);
+    END IF;
     SELECT e.position, e.id, e.recorded_at INTO last_position, last_id, last_time
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
     IF coalesce(last_position, 0) <> head OR last_id IS DISTINCT FROM head_id THEN

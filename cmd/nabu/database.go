@@ -23,6 +23,11 @@ type database struct {
 // lockPatience is how long to wait for another nabu that holds the data folder.
 const lockPatience = 10 * time.Second
 
+// answerPatience is how long the database may leave a batch without an answer. What
+// takes long there is bounded before that: a wait for the ledger's lock, and any
+// statement behind it, by five seconds.
+const answerPatience = 10 * time.Second
+
 // openDatabase finds or starts PostgreSQL, brings its schema up to date and opens
 // the pools.
 func openDatabase(ctx context.Context, cfg config, environ environment, log *slog.Logger) (_ *database, err error) {
@@ -46,7 +51,7 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	if err := migrations.Up(ctx, ownerURL); err != nil {
 		return d, err
 	}
-	if d.write, err = postgres.Open(appURL, 1); err != nil {
+	if d.write, err = postgres.OpenWriter(appURL, answerPatience); err != nil {
 		return d, misconfigured(err)
 	}
 	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1); err != nil {

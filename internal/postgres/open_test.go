@@ -305,3 +305,25 @@ func writePEM(t *testing.T, path, kind string, bytes []byte) {
 	t.Helper()
 	check(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}), 0o644))
 }
+
+// TestAWriterDoesNotWaitForever: a server that is silent for too long counts as lost,
+// although the context of the statement never ends; one that answers in time does not.
+func TestAWriterDoesNotWaitForever(t *testing.T) {
+	s := sharedServer(t)
+	db, err := OpenWriter(s.URL(Admin, "postgres"), 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for range 3 { // each answer has a time of its own
+		if _, err := db.Exec(`SELECT pg_sleep($1)`, 0.15); err != nil {
+			t.Fatalf("an answer in time: %v", err)
+		}
+	}
+	if _, err := db.Exec(`SELECT pg_sleep($1)`, 60); !IsConnectionLost(err) {
+		t.Fatalf("a silent server: %v", err)
+	}
+	if _, err := db.Exec(`SELECT $1::int`, 1); err != nil {
+		t.Fatalf("afterwards: %v", err)
+	}
+}
