@@ -40,6 +40,19 @@ func newHouse(t testing.TB) *house {
 	return &house{TB: t, db: pgtest.Open(t).DB()}
 }
 
+// newProxiedHouse is a house with a second way to its database, through a proxy.
+func newProxiedHouse(t testing.TB) (*house, *pgproxy.Proxy, *sql.DB) {
+	t.Helper()
+	server := pgtest.Open(t)
+	proxy := pgproxy.New(t, server.URL())
+	db, err := postgres.Open(proxy.URL(server.URL()), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return &house{TB: t, db: server.DB()}, proxy, db
+}
+
 // executor starts a replica on a database; the house's own when db is nil.
 func (h *house) executor(db *sql.DB, change ...func(*commands.Config)) *commands.Executor {
 	h.Helper()
@@ -616,15 +629,7 @@ func TestAfterCloseNothingIsTaken(t *testing.T) {
 func TestEveryCutIsSurvived(t *testing.T) {
 	for name, cut := range map[string]pgproxy.Cut{"unseen": pgproxy.Before, "unanswered": pgproxy.After} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
-			server := pgtest.Open(t)
-			h.db = server.DB()
-			proxy := pgproxy.New(t, server.URL())
-			db, err := postgres.Open(proxy.URL(server.URL()), 4)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
+			h, proxy, db := newProxiedHouse(t)
 			e := h.executor(db)
 			run(t, e, post(orders, `0`))
 			kept := len(h.messages())
@@ -674,14 +679,7 @@ func TestEveryCutIsSurvived(t *testing.T) {
 }
 
 func TestWithoutADatabaseTheAnswerIsUnavailable(t *testing.T) {
-	h := newHouse(t)
-	server := pgtest.Open(t)
-	proxy := pgproxy.New(t, server.URL())
-	db, err := postgres.Open(proxy.URL(server.URL()), 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	h, proxy, db := newProxiedHouse(t)
 	e := h.executor(db)
 	proxy.OnTrip(func(int64) pgproxy.Cut { return pgproxy.Before })
 	if _, err := commands.Run(as(t.Context(), ""), e, post(orders, `1`)); refusal(err) != domain.Unavailable {
@@ -693,15 +691,7 @@ func TestWithoutADatabaseTheAnswerIsUnavailable(t *testing.T) {
 
 // TestRoundTripsOfABatch counts what a batch costs, however many commands it has.
 func TestRoundTripsOfABatch(t *testing.T) {
-	h := newHouse(t)
-	server := pgtest.Open(t)
-	h.db = server.DB()
-	proxy := pgproxy.New(t, server.URL())
-	db, err := postgres.Open(proxy.URL(server.URL()), 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	h, proxy, db := newProxiedHouse(t)
 	var trips []int64 // after each batch
 	e := h.executor(db, func(cfg *commands.Config) {
 		cfg.Observe = func(commands.BatchReport) { trips = append(trips, proxy.Trips()) }

@@ -1,0 +1,257 @@
+package commands
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"nabu/domain"
+	"nabu/eventstore"
+)
+
+// Projector writes the read models that clients read right after their own writes.
+type Projector interface {
+	// Apply writes what recorded events change, in their transaction, with one
+	// statement for each kind of change.
+	Apply(ctx context.Context, tx eventstore.Tx, events []eventstore.RecordedEvent) error
+	// AppendAndApply writes a batch and what it changes in one round trip, if it is
+	// made of events it can do that for: otherwise covered is false and nothing was
+	// done. It fails with eventstore.ErrStale when the batch's head is not the
+	// ledger's. Outside a transaction it commits.
+	AppendAndApply(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch) (at time.Time, covered bool, err error)
+	// Covers tells whether AppendAndApply can write these events.
+	Covers(events []eventstore.NewEvent) bool
+}
+
+// Bounds of a batch and of the waiting line, in commands and in bytes.
+const (
+	maxBatch        = 500
+	maxBatchBytes   = 4 << 20
+	maxWaiting      = 5000
+	maxWaitingBytes = 64 << 20
+)
+
+// Config is what an executor is made of.
+type Config struct {
+	// DB is where the executor gets its one connection from. Batches have no caller's
+	// context and no deadline: that the database answers at all is the pool's business
+	// (postgres.OpenWriter).
+	DB        *sql.DB
+	Loader    Loader
+	Projector Projector
+	Limits    domain.Limits
+	Log       *slog.Logger
+	// Now is the clock of tests; nil: the database's. A clock that stands still is
+	// moved on by a microsecond for each batch.
+	Now func() time.Time
+	// Observe is told of each batch; nil: nobody is.
+	Observe func(BatchReport)
+	// PartitionSize of the ledger, in positions; 0: eventstore.PartitionSize.
+	PartitionSize int64
+}
+
+// Way is how a batch was written.
+type Way string
+
+// The ways.
+const (
+	ShortWay Way = "short" // decided on memory, written in one round trip
+	LongWay  Way = "long"  // lock, load, decide, write, commit
+	NoWay    Way = "none"  // nothing was decided: rolled back, no flush
+)
+
+// BatchReport is what happened to one batch.
+type BatchReport struct {
+	Way      Way
+	Commands int
+	Events   int
+	Took     time.Duration
+	Head     int64 // position of the ledger's head afterwards
+	Err      error
+}
+
+// Executor decides commands in batches. One goroutine does it; another executor,
+// in this process or elsewhere, may work on the same ledger.
+type Executor struct {
+	Config
+	line    chan *pending
+	stopped chan struct{}
+
+	mu           sync.Mutex
+	closed       bool
+	waitingBytes int
+	inFlight     map[eventstore.IdempotencyKey]bool
+
+	// Only the executor's goroutine uses what follows.
+	conn   *sql.Conn
+	memory *memory
+	past   int64 // the first position the ledger has no room for; 0: unknown
+}
+
+// pending is a command and its caller.
+type pending struct {
+	ctx     context.Context
+	request Request
+	needs   Needs
+	// decide makes the decision and keeps the answer for the caller.
+	decide func(s *State, at domain.Moment) ([]domain.Event, error)
+	// answer and restore are the caller's answer as it is kept for its key.
+	answer  func() (json.RawMessage, error)
+	restore func(json.RawMessage) error
+
+	err      error
+	answered bool // from what is kept for the key: nothing to decide
+	done     chan struct{}
+}
+
+// NewExecutor starts an executor. Close ends it.
+func NewExecutor(cfg Config) *Executor {
+	if cfg.PartitionSize == 0 {
+		cfg.PartitionSize = eventstore.PartitionSize
+	}
+	e := &Executor{
+		Config:   cfg,
+		line:     make(chan *pending, maxWaiting),
+		stopped:  make(chan struct{}),
+		inFlight: map[eventstore.IdempotencyKey]bool{},
+		memory:   newMemory(),
+	}
+	go e.loop()
+	return e
+}
+
+// Close lets no further command in, decides those that wait, and stops. It waits
+// no longer than ctx.
+func (e *Executor) Close(ctx context.Context) error {
+	e.mu.Lock()
+	if !e.closed {
+		e.closed = true
+		close(e.line)
+	}
+	e.mu.Unlock()
+	select {
+	case <-e.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain the commands: %w", ctx.Err())
+	}
+}
+
+// Waiting is how many commands wait to be decided.
+func (e *Executor) Waiting() int { return len(e.line) }
+
+// Run hands a command to the executor and waits until what it decided is committed.
+// It refuses with domain.Unavailable when the waiting line is full, the executor
+// is closed or the database cannot be reached; with domain.KeyInUse or
+// domain.KeyReused because of the request's idempotency key; or as the decision
+// does. When ctx ends first, the command may or may not have been carried out.
+func Run[R any](ctx context.Context, e *Executor, cmd Command[R]) (R, error) {
+	var result, none R
+	p := &pending{ctx: ctx, request: requestOf(ctx), needs: cmd.Needs(), done: make(chan struct{})}
+	p.decide = func(s *State, at domain.Moment) (events []domain.Event, err error) {
+		result, events, err = cmd.Decide(s, at)
+		return events, err
+	}
+	p.answer = func() (json.RawMessage, error) { return json.Marshal(result) }
+	p.restore = func(kept json.RawMessage) error { return json.Unmarshal(kept, &result) }
+	if err := e.enqueue(p); err != nil {
+		return none, err
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	if p.err != nil {
+		return none, p.err
+	}
+	return result, nil
+}
+
+// enqueue puts a command into the waiting line.
+func (e *Executor) enqueue(p *pending) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	key, hasKey := p.key()
+	switch {
+	case e.closed:
+		return domain.Errorf(domain.Unavailable, "the service is stopping")
+	case hasKey && e.inFlight[key]:
+		return domain.Errorf(domain.KeyInUse, "the first request with this Idempotency-Key is still being carried out")
+	case e.waitingBytes+p.needs.Size > maxWaitingBytes && e.waitingBytes > 0:
+		return domain.Errorf(domain.Unavailable, "too many requests are waiting")
+	}
+	select {
+	case e.line <- p:
+	default:
+		return domain.Errorf(domain.Unavailable, "too many requests are waiting")
+	}
+	e.waitingBytes += p.needs.Size
+	if hasKey {
+		e.inFlight[key] = true
+	}
+	return nil
+}
+
+func (p *pending) key() (eventstore.IdempotencyKey, bool) {
+	return eventstore.IdempotencyKey{Project: p.request.Origin.Project, Key: p.request.IdempotencyKey},
+		p.request.IdempotencyKey != ""
+}
+
+// settle answers a command's caller.
+func (e *Executor) settle(p *pending, err error) {
+	if key, hasKey := p.key(); hasKey {
+		e.mu.Lock()
+		delete(e.inFlight, key)
+		e.mu.Unlock()
+	}
+	p.err = err
+	close(p.done)
+}
+
+// loop takes whatever waits and carries it out; while one batch commits, the next
+// one gathers.
+func (e *Executor) loop() {
+	defer close(e.stopped)
+	defer e.dropConn()
+	for first := range e.line {
+		batch := e.gather(first)
+		if len(batch) > 0 {
+			e.carryOut(&work{commands: batch})
+		}
+	}
+}
+
+// gather takes the first command and all that wait behind it, up to the bounds.
+// Commands whose callers have left are dropped.
+func (e *Executor) gather(first *pending) []*pending {
+	var batch []*pending
+	size, bytes := 0, 0
+	take := func(p *pending) {
+		bytes += p.needs.Size
+		if p.ctx.Err() != nil {
+			e.settle(p, p.ctx.Err())
+			return
+		}
+		batch = append(batch, p)
+		size++
+	}
+	take(first)
+	for size < maxBatch && bytes < maxBatchBytes && len(e.line) > 0 {
+		p, open := <-e.line
+		if !open {
+			break
+		}
+		take(p)
+	}
+	e.mu.Lock()
+	e.waitingBytes -= bytes
+	e.mu.Unlock()
+	slices.SortStableFunc(batch, func(a, b *pending) int { return int(a.needs.Rank - b.needs.Rank) })
+	return batch
+}
