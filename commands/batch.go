@@ -20,12 +20,14 @@ import (
 // work is a set of commands on its way into the ledger.
 type work struct {
 	commands []*pending
+	bytes    int
+	// complete: this is another try. No command is added, and it goes the long way.
+	complete bool
 	// Of the last try: what was decided, and on what.
 	state *State
 	batch eventstore.Batch
 	// uncertain: the last try was cut off when its batch may have been committed.
 	uncertain bool
-	retried   bool
 }
 
 // carryOut brings commands into the ledger and answers their callers. If the
@@ -36,7 +38,7 @@ func (e *Executor) carryOut(w *work) {
 	way, err := e.try(w)
 	if err != nil && !postgres.IsBadData(err) {
 		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "error", err)
-		w.retried = true
+		w.complete = true
 		way, err = e.try(w)
 	}
 	if e.Observe != nil {
@@ -52,8 +54,8 @@ func (e *Executor) carryOut(w *work) {
 		}
 	case postgres.IsBadData(err) && len(w.commands) > 1:
 		half := len(w.commands) / 2
-		e.carryOut(&work{commands: w.commands[:half]})
-		e.carryOut(&work{commands: w.commands[half:]})
+		e.carryOut(&work{commands: w.commands[:half], complete: true})
+		e.carryOut(&work{commands: w.commands[half:], complete: true})
 	case postgres.IsBadData(err):
 		e.Log.Error("the database refuses a command's data", "error", err, "request_id", w.commands[0].request.Origin.RequestID)
 		e.settle(w.commands[0], domain.Errorf(domain.Invalid, "the request holds data that cannot be stored"))
@@ -72,7 +74,7 @@ func (e *Executor) try(w *work) (Way, error) {
 	if err := e.connect(ctx); err != nil {
 		return NoWay, err
 	}
-	if !w.retried && e.mayGoShort(w) {
+	if !w.complete && e.mayGoShort(w) {
 		done, err := e.goShort(ctx, w)
 		if done {
 			return ShortWay, nil
@@ -156,9 +158,11 @@ func (e *Executor) dropConn() {
 	e.conn = nil
 }
 
-// mayGoShort tells whether the batch can be decided on memory alone.
+// mayGoShort tells whether the batch can be decided on memory alone. While others
+// write as well, memory is old more often than not, and the short way would wait for
+// the lock only to find that out.
 func (e *Executor) mayGoShort(w *work) bool {
-	if !e.memory.known {
+	if !e.memory.known || !e.alone {
 		return false
 	}
 	for _, p := range w.commands {
@@ -190,7 +194,7 @@ func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) 
 	w.uncertain = true
 	at, _, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch)
 	if errors.Is(err, eventstore.ErrStale) {
-		w.uncertain = false
+		w.uncertain, e.alone = false, false
 		return false, nil
 	}
 	if err != nil {
@@ -221,7 +225,11 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 			return LongWay, e.end(ctx, "ROLLBACK")
 		}
 	}
+	e.alone = !tail.Lost && len(tail.Events) == 0
 	e.memory.catchUp(tail)
+	if !w.complete { // more have come while another replica held the lock
+		e.gather(w)
+	}
 	now := tail.Now
 	if e.Now != nil {
 		now = e.Now()

@@ -477,6 +477,20 @@ func poster(ctx context.Context, e *commands.Executor, cmd commands.PostMessages
 	}
 }
 
+func TestWhatComesWhileTheLockIsHeldJoinsTheBatch(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	cmd := poster(as(t.Context(), ""), e, post(orders, `1`))
+	for _, err := range h.gathered(e, cmd, cmd, cmd) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if report := h.lastReport(); report.Commands != 4 {
+		t.Fatalf("the last batch had %d commands", report.Commands)
+	}
+}
+
 func TestARefusalConcernsItsOwnCommandOnly(t *testing.T) {
 	h := newHouse(t)
 	e := h.executor(nil)
@@ -700,9 +714,12 @@ func TestRoundTripsOfABatch(t *testing.T) {
 	known := domain.QueueID{Project: "p1", Name: "known"}
 	ids := run(t, e, post(known, `1`, `2`, `3`, `4`))
 	other := h.executor(nil) // another replica, so that memory is old
+	beside := false          // the other replica
 	count := func(what string, most int64, cmds ...func() error) {
 		t.Helper()
-		run(t, other, post(known, `9`))
+		if beside {
+			run(t, other, post(known, `9`))
+		}
 		for i, err := range h.gathered(e, cmds...) {
 			if err != nil {
 				t.Fatalf("%s: command %d: %v", what, i, err)
@@ -721,7 +738,14 @@ func TestRoundTripsOfABatch(t *testing.T) {
 		}
 		return cmds
 	}
-	count("posts to a known queue", 1, posts(20, func(int) domain.QueueID { return known })...)
+	before := proxy.Trips()
+	run(t, e, post(known, `5`))
+	if alone := proxy.Trips() - before; alone != 1 {
+		t.Errorf("a post to a known queue, with no other replica: %d round trips", alone)
+	}
+	count("posts to new queues", 6, posts(20, func(i int) domain.QueueID { return domain.QueueID{Project: "p1", Name: fmt.Sprint("newer", i)} })...)
+	// One of them is the try that finds out that another replica has written.
+	count("posts to a known queue", 4, posts(20, func(int) domain.QueueID { return known })...)
 	count("posts to new queues", 6, posts(20, func(i int) domain.QueueID { return domain.QueueID{Project: "p1", Name: fmt.Sprint("new", i)} })...)
 	count("a mix of everything", 12, append(posts(5, func(i int) domain.QueueID { return domain.QueueID{Project: "p1", Name: fmt.Sprint("mix", i)} }),
 		poster(as(t.Context(), "key"), e, post(known, `1`)),

@@ -90,6 +90,7 @@ type Executor struct {
 	// Only the executor's goroutine uses what follows.
 	conn   *sql.Conn
 	memory *memory
+	alone  bool  // nobody else wrote between the last two batches, as far as is known
 	past   int64 // the first position the ledger has no room for; 0: unknown
 }
 
@@ -220,38 +221,36 @@ func (e *Executor) loop() {
 	defer close(e.stopped)
 	defer e.dropConn()
 	for first := range e.line {
-		batch := e.gather(first)
-		if len(batch) > 0 {
-			e.carryOut(&work{commands: batch})
+		w := &work{}
+		e.take(w, first)
+		e.gather(w)
+		if len(w.commands) > 0 {
+			e.carryOut(w)
 		}
 	}
 }
 
-// gather takes the first command and all that wait behind it, up to the bounds.
-// Commands whose callers have left are dropped.
-func (e *Executor) gather(first *pending) []*pending {
-	var batch []*pending
-	size, bytes := 0, 0
-	take := func(p *pending) {
-		bytes += p.needs.Size
-		if p.ctx.Err() != nil {
-			e.settle(p, p.ctx.Err())
-			return
-		}
-		batch = append(batch, p)
-		size++
-	}
-	take(first)
-	for size < maxBatch && bytes < maxBatchBytes && len(e.line) > 0 {
+// gather adds all commands that wait, up to the bounds of a batch.
+func (e *Executor) gather(w *work) {
+	for len(w.commands) < maxBatch && w.bytes < maxBatchBytes && len(e.line) > 0 {
 		p, open := <-e.line
 		if !open {
 			break
 		}
-		take(p)
+		e.take(w, p)
 	}
+	slices.SortStableFunc(w.commands, func(a, b *pending) int { return int(a.needs.Rank - b.needs.Rank) })
+}
+
+// take adds a command that has left the line. One whose caller has left is dropped.
+func (e *Executor) take(w *work, p *pending) {
 	e.mu.Lock()
-	e.waitingBytes -= bytes
+	e.waitingBytes -= p.needs.Size
 	e.mu.Unlock()
-	slices.SortStableFunc(batch, func(a, b *pending) int { return int(a.needs.Rank - b.needs.Rank) })
-	return batch
+	if p.ctx.Err() != nil {
+		e.settle(p, p.ctx.Err())
+		return
+	}
+	w.bytes += p.needs.Size
+	w.commands = append(w.commands, p)
 }

@@ -3,10 +3,8 @@ package eventstore
 import (
 	"context"
 	"database/sql"
-	_ "embed"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -20,17 +18,14 @@ import (
 // PartitionSize is how many positions one partition of the events table holds.
 const PartitionSize = 10_000_000
 
-// begin is the start of a batch that goes the long way: a transaction, its time
-// limits, the lock, and only then, in statements of their own, the head and the
-// time. All of it is one round trip.
+// begin starts a batch that goes the long way: a transaction, its time limits, and
+// then, by a function that takes the lock first, the clock, the head and the tail
+// from a known position on. All of it is one round trip; a simple query takes no
+// parameters, and only numbers are put into it.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = 5000;
 SET LOCAL idle_in_transaction_session_timeout = 2000;
-SELECT pg_advisory_xact_lock(7881299347898367);
-`
-
-//go:embed sql/tail.sql
-var tailSQL string
+SELECT * FROM ledger.begin_batch(%d, %d)`
 
 // Tail is what a caller that knows the ledger up to some event learns of what
 // came after it.
@@ -66,80 +61,59 @@ const TailLimit = 1000
 // silent for two seconds loses it.
 func Begin(ctx context.Context, conn Tx, known Head) (Tail, error) {
 	var tail Tail
-	// Only numbers are put into the text: the statements go as one simple query,
-	// which takes no parameters. From an unknown head on, nothing is asked for.
-	from := int64(math.MaxInt64)
-	if known.Position > 0 {
-		from = known.Position
-	}
-	rows, err := conn.QueryContext(ctx, begin+fmt.Sprintf(tailSQL, from, TailLimit+2))
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf(begin, known.Position, TailLimit+2))
 	if err != nil {
 		return tail, fmt.Errorf("begin batch: %w", err)
 	}
 	defer rows.Close()
-	for rows.Next() { // the lock's empty answer
+	tail.Lost = known.Position > 0 // unless the known event is met
+	for first := true; rows.Next(); first = false {
+		if err := scanTail(rows, first, known, &tail); err != nil {
+			return tail, fmt.Errorf("begin batch: %w", err)
+		}
 	}
-	var (
-		position sql.NullInt64
-		id       uuid.NullUUID
-		at       sql.NullTime
-	)
-	if !rows.NextResultSet() || !rows.Next() {
-		return tail, fmt.Errorf("begin batch: no head: %w", rowsErr(rows))
-	}
-	if err := rows.Scan(&tail.Now, &position, &id, &at); err != nil {
+	if err := rows.Err(); err != nil {
 		return tail, fmt.Errorf("begin batch: %w", err)
 	}
-	tail.Head = Head{position.Int64, id.UUID, at.Time}
-	for rows.Next() { // lib/pq sees the next result only past the end of this one
+	if tail.Now.IsZero() {
+		return tail, errors.New("begin batch: the database did not say the time")
 	}
-	if !rows.NextResultSet() {
-		return tail, fmt.Errorf("begin batch: no tail: %w", rowsErr(rows))
-	}
-	if err := scanTail(rows, known, &tail); err != nil {
-		return tail, fmt.Errorf("begin batch: %w", err)
-	}
+	tail.Lost = tail.Lost || len(tail.Events) > TailLimit
 	return tail, nil
 }
 
-// scanTail reads the rows from the known head on. Without that row the memory
-// does not belong to this ledger.
-func scanTail(rows *sql.Rows, known Head, tail *Tail) error {
-	tail.Lost = known.Position > 0
-	for rows.Next() {
-		var (
-			e         TailEvent
-			id        uuid.UUID
-			eventType string
-			data      []byte
-			bodies    pq.StringArray
-		)
-		if err := rows.Scan(&e.Position, &id, &e.Stream, &e.Version, &eventType, &data, &bodies); err != nil {
-			return err
-		}
-		if e.Position == known.Position {
-			tail.Lost = id != known.ID
-			continue
-		}
-		if data != nil {
-			var err error
-			if e.Event, err = Decode(eventType, data, bodies); err != nil {
-				return fmt.Errorf("event %d: %w", e.Position, err)
-			}
-		}
-		tail.Events = append(tail.Events, e)
-	}
-	if len(tail.Events) > TailLimit {
-		tail.Lost = true
-	}
-	return rows.Err()
-}
-
-func rowsErr(rows *sql.Rows) error {
-	if err := rows.Err(); err != nil {
+// scanTail reads one row: the first has the clock and the head, the others are the
+// events from the known head on. Without that one the memory does not belong to this
+// ledger.
+func scanTail(rows *sql.Rows, first bool, known Head, tail *Tail) error {
+	var (
+		now, at           sql.NullTime
+		position, version sql.NullInt64
+		id                uuid.NullUUID
+		stream, eventType sql.NullString
+		data              []byte
+		bodies            pq.StringArray
+	)
+	if err := rows.Scan(&now, &position, &id, &at, &stream, &version, &eventType, &data, &bodies); err != nil {
 		return err
 	}
-	return errors.New("the database sent fewer results than statements")
+	if first {
+		tail.Now, tail.Head = now.Time, Head{position.Int64, id.UUID, at.Time}
+		return nil
+	}
+	if position.Int64 == known.Position {
+		tail.Lost = id.UUID != known.ID
+		return nil
+	}
+	e := TailEvent{Position: position.Int64, Stream: stream.String, Version: version.Int64}
+	if data != nil {
+		var err error
+		if e.Event, err = Decode(eventType.String, data, bodies); err != nil {
+			return fmt.Errorf("event %d: %w", e.Position, err)
+		}
+	}
+	tail.Events = append(tail.Events, e)
+	return nil
 }
 
 // Batch is a set of events that is written whole or not at all.

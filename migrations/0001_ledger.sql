@@ -79,6 +79,36 @@ END
 $$;
 -- +goose StatementEnd
 
+-- Takes the append lock for a transaction that is about to decide a batch, and
+-- returns first the clock and the ledger's last event (nulls in an empty ledger), then
+-- the events from a known position on, at most so many, as far as states in memory
+-- need them. The lock is a statement of its own: whatever is read is read behind it.
+-- +goose StatementBegin
+CREATE FUNCTION ledger.begin_batch(known bigint, most integer) RETURNS TABLE (
+    now timestamptz, at_position bigint, id uuid, recorded_at timestamptz,
+    stream text, version bigint, type text, data json, bodies text[]
+)
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7881299347898367);
+    SELECT e.position, e.id, e.recorded_at INTO at_position, id, recorded_at
+    FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
+    now := clock_timestamp();
+    RETURN NEXT;
+    IF known > 0 THEN
+        RETURN QUERY
+        SELECT NULL::timestamptz, e.position, e.id, NULL::timestamptz, e.stream, e.version, e.type,
+            CASE WHEN e.type LIKE 'queue.%' THEN e.data END,
+            CASE WHEN e.type LIKE 'queue.%' THEN e.bodies END
+        FROM ledger.events e
+        WHERE e.position >= known
+        ORDER BY e.position
+        LIMIT most;
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
 -- Adds one batch to the end of the ledger and returns its time, or NULL when the
 -- last event is not the one the caller believes it to be (head and head_id; 0 and
 -- NULL for an empty ledger). The lock is taken in a statement of its own and the
