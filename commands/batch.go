@@ -39,6 +39,7 @@ func (e *Executor) carryOut(w *work) {
 	if err != nil && !postgres.IsBadData(err) {
 		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "error", err)
 		w.complete = true
+		e.freeLock(err)
 		way, err = e.try(w)
 	}
 	if e.Observe != nil {
@@ -58,12 +59,35 @@ func (e *Executor) carryOut(w *work) {
 		e.carryOut(&work{commands: w.commands[half:], complete: true})
 	case postgres.IsBadData(err):
 		e.Log.Error("the database refuses a command's data", "error", err, "request_id", w.commands[0].request.Origin.RequestID)
-		e.settle(w.commands[0], domain.Errorf(domain.Invalid, "the request holds data that cannot be stored"))
+		refused := domain.Errorf(domain.Invalid, "the request holds data that cannot be stored")
+		if postgres.IsConstraint(err) { // no client can break one: that is nabu's fault
+			refused = domain.Errorf(domain.Internal, "the ledger refuses what was decided")
+		}
+		e.settle(w.commands[0], refused)
 	default:
 		e.Log.Error("batch failed", "commands", len(w.commands), "error", err)
 		for _, p := range w.commands {
 			e.settle(p, domain.Errorf(domain.Unavailable, "the database cannot be reached"))
 		}
+	}
+}
+
+// stuckAfter is how long a holder of the lock may wait for its client before another
+// replica ends it. Its own limits come first, but PostgreSQL does not apply them while
+// it waits for the rest of a message.
+const stuckAfter = 4 * time.Second
+
+// freeLock ends the session that holds the ledger's lock when a batch has waited for
+// it in vain and the session waits for a client that has gone silent.
+func (e *Executor) freeLock(failure error) {
+	if !postgres.IsUnavailable(failure) || postgres.IsConnectionLost(failure) {
+		return
+	}
+	ended, err := eventstore.FreeLock(context.Background(), e.DB, stuckAfter)
+	if err != nil {
+		e.Log.Error("cannot look who holds the ledger's lock", "error", err)
+	} else if ended > 0 {
+		e.Log.Warn("ended a session that held the ledger's lock and had gone silent")
 	}
 }
 
@@ -95,16 +119,10 @@ func (e *Executor) connect(ctx context.Context) error {
 	if err := e.dial(ctx); err != nil {
 		return err
 	}
-	err := e.makeRoom(ctx)
-	if err == nil {
-		return nil
+	if err := e.makeRoom(ctx); err != nil {
+		return e.failed(err)
 	}
-	e.dropConn()
-	if e.memory.head.Position+2*maxBatch >= e.past {
-		return err
-	}
-	e.Log.Error("cannot extend the ledger, there is room left", "head", e.memory.head.Position, "error", err)
-	return e.dial(ctx)
+	return nil
 }
 
 func (e *Executor) dial(ctx context.Context) error {
@@ -119,26 +137,34 @@ func (e *Executor) dial(ctx context.Context) error {
 	return nil
 }
 
+// extendPause is how long to leave alone a ledger that could not be extended while
+// it has room.
+const extendPause = 10 * time.Second
+
 // makeRoom makes partitions of the ledger half a partition ahead of the head.
 // Every replica does it before it writes, so there is room also for one that has
 // long been idle and believes in an old head.
-func (e *Executor) makeRoom(ctx context.Context) error {
+func (e *Executor) makeRoom(ctx context.Context) (err error) {
 	head := e.memory.head.Position
 	if e.past == 0 {
-		last, err := eventstore.ReadHead(ctx, e.conn)
-		if err != nil {
+		if head, e.past, err = eventstore.Room(ctx, e.conn); err != nil {
 			return err
 		}
-		head = last.Position
 	}
-	if head+e.PartitionSize/2 < e.past {
+	hasRoom := head+2*maxBatch < e.past
+	if head+e.PartitionSize/2 < e.past || hasRoom && time.Now().Before(e.extendAfter) {
 		return nil
 	}
 	past, err := eventstore.Extend(ctx, e.conn, head+e.PartitionSize/2, e.PartitionSize)
-	if err != nil {
+	if err == nil {
+		e.past = past
+		return nil
+	}
+	if !hasRoom || postgres.IsConnectionLost(err) {
 		return err
 	}
-	e.past = past
+	e.Log.Error("cannot extend the ledger, there is room left", "head", head, "room until", e.past, "error", err)
+	e.extendAfter = time.Now().Add(extendPause)
 	return nil
 }
 
@@ -156,6 +182,7 @@ func (e *Executor) dropConn() {
 	_ = e.conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = e.conn.Close()
 	e.conn = nil
+	e.past = 0 // whatever the next connection leads to
 }
 
 // mayGoShort tells whether the batch can be decided on memory alone. While others
@@ -209,8 +236,9 @@ func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) 
 // goLong takes the lock, sees what others have written, loads what is not in
 // memory, decides, writes and commits.
 func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
-	tail, err := eventstore.Begin(ctx, e.conn, e.memory.head)
+	tail, err := eventstore.Begin(ctx, e.conn, e.memory.provable())
 	if err != nil {
+		e.memory.forget() // so that the next try asks for nothing that may be in the way
 		return LongWay, err
 	}
 	if w.uncertain {
@@ -226,6 +254,9 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		}
 	}
 	e.alone = !tail.Lost && len(tail.Events) == 0
+	if tail.Lost {
+		e.past = 0 // a restored ledger may have fewer partitions
+	}
 	e.memory.catchUp(tail)
 	if !w.complete { // more have come while another replica held the lock
 		e.gather(w)

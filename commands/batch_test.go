@@ -436,6 +436,32 @@ func TestMemoryFollowsOtherReplicas(t *testing.T) {
 	h.sound()
 }
 
+// TestAMemoryOfTheEmptyLedgerProvesNothing: what a replica remembers of a ledger
+// without events has no event that could show whether it still holds.
+func TestAMemoryOfTheEmptyLedgerProvesNothing(t *testing.T) {
+	h := newHouse(t)
+	a, b := h.executor(nil), h.executor(nil)
+	run(t, a, commands.DeleteQueue{Queue: orders}) // remembers that there is none
+	ids := run(t, b, post(orders, `1`))
+	if !run(t, a, commands.DeleteMessage{Queue: orders, ID: ids[0]}) {
+		t.Error("a message that was there was not deleted")
+	}
+	run(t, a, post(orders, `2`))
+	h.sound()
+}
+
+// TestAClientThatFallsSilentLosesTheLock: a session that holds the ledger's lock and
+// stops in the middle of a message is out of reach of PostgreSQL's own time limits.
+// The first batch that waits for it in vain ends it.
+func TestAClientThatFallsSilentLosesTheLock(t *testing.T) {
+	h := newHouse(t)
+	server := pgtest.Open(t)
+	h.db = server.DB()
+	pgproxy.Stuck(t, server.URL(), `BEGIN; SET LOCAL idle_in_transaction_session_timeout = 2000; SELECT pg_advisory_xact_lock(7881299347898367)`)
+	run(t, h.executor(nil), post(orders, `1`))
+	h.sound()
+}
+
 func (h *house) lastPosted() domain.MessagesPosted {
 	h.Helper()
 	for _, e := range slices.Backward(h.history()) {

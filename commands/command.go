@@ -25,8 +25,8 @@ type Rank int
 
 // The ranks, in the order of deciding.
 const (
-	Frees Rank = iota // deletes
-	Adds              // posts
+	Frees Rank = iota // deletes of queues and messages
+	Adds              // creates, changes, posts
 )
 
 // Needs is what a command has to know, and what the executor has to know of it.

@@ -92,6 +92,8 @@ type Executor struct {
 	memory *memory
 	alone  bool  // nobody else wrote between the last two batches, as far as is known
 	past   int64 // the first position the ledger has no room for; 0: unknown
+	// extendAfter: not before this time is the ledger extended again.
+	extendAfter time.Time
 }
 
 // pending is a command and its caller.

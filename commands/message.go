@@ -2,6 +2,10 @@ package commands
 
 import "nabu/domain"
 
+// rowSize is what a message costs a batch besides its body, in bytes. It keeps the
+// time of a batch in bounds when it has many small messages.
+const rowSize = 200
+
 // PostMessages asks for messages to be put into a queue, which is made if absent.
 // The answer is their ids in the request's order.
 type PostMessages struct {
@@ -10,7 +14,7 @@ type PostMessages struct {
 
 // Needs: the queue. The time plays no role, so posts may take the short way.
 func (c PostMessages) Needs() Needs {
-	return Needs{Queue: c.Queue, Rank: Adds, Size: c.Size, Timeless: true}
+	return Needs{Queue: c.Queue, Rank: Adds, Size: c.Size + rowSize*len(c.Messages), Timeless: true}
 }
 
 // Decide posts all messages or none.
@@ -36,7 +40,7 @@ type DeleteMessage struct {
 
 // Needs: the queue and the message.
 func (c DeleteMessage) Needs() Needs {
-	return Needs{Queue: c.Queue, Messages: []domain.MessageID{c.ID}, Rank: Frees}
+	return Needs{Queue: c.Queue, Messages: []domain.MessageID{c.ID}, Rank: Frees, Size: rowSize}
 }
 
 // Decide deletes the message if it is there.
@@ -54,7 +58,7 @@ type DeleteMessages struct {
 
 // Needs: the queue and the messages.
 func (c DeleteMessages) Needs() Needs {
-	return Needs{Queue: c.Queue, Messages: c.IDs, Rank: Frees}
+	return Needs{Queue: c.Queue, Messages: c.IDs, Rank: Frees, Size: rowSize * len(c.IDs)}
 }
 
 // Decide deletes those of the messages that are there, each once.

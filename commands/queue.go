@@ -10,7 +10,9 @@ type CreateQueue struct {
 }
 
 // Needs: the queue.
-func (c CreateQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Adds} }
+func (c CreateQueue) Needs() Needs {
+	return Needs{Queue: c.Queue, Rank: Adds, Size: c.Metadata.Size()}
+}
 
 // Decide makes the queue unless it is there.
 func (c CreateQueue) Decide(s *State, _ domain.Moment) (created bool, events []domain.Event, err error) {
@@ -26,7 +28,15 @@ type ChangeQueue struct {
 }
 
 // Needs: the queue.
-func (c ChangeQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Adds} }
+func (c ChangeQueue) Needs() Needs {
+	size := typicalMetadata // what is stored comes on top of what is changed
+	for _, change := range c.Patch {
+		size += len(change.Key) + len(change.Value)
+	}
+	return Needs{Queue: c.Queue, Rank: Adds, Size: size}
+}
+
+const typicalMetadata = 1 << 10
 
 // Decide applies the whole patch or none of it.
 func (c ChangeQueue) Decide(s *State, at domain.Moment) (domain.Metadata, []domain.Event, error) {

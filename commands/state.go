@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"nabu/domain"
@@ -110,28 +111,21 @@ func (m *memory) install(s *State, head eventstore.Head) {
 		if len(m.queues) <= maxRemembered && m.bytes <= maxRememberedBytes {
 			break
 		}
-		m.bytes -= size(m.queues[id])
+		m.bytes -= m.queues[id].State.Metadata.Size()
 		delete(m.queues, id)
 	}
 }
 
 func (m *memory) put(id domain.QueueID, q queueState) {
-	m.bytes += size(q) - size(m.queues[id])
+	m.bytes += q.State.Metadata.Size() - m.queues[id].State.Metadata.Size()
 	m.queues[id] = q
-}
-
-func size(q queueState) int {
-	size := 0
-	for _, member := range q.State.Metadata {
-		size += len(member.Key) + len(member.Value)
-	}
-	return size
 }
 
 // catchUp brings the memory to the ledger's head by the events that other replicas
 // have added, or empties it when that cannot be done.
 func (m *memory) catchUp(tail eventstore.Tail) {
-	if !m.known || tail.Lost {
+	// A memory of the empty ledger has no event whose presence could prove it.
+	if !m.known || tail.Lost || m.head.Position == 0 && tail.Head.Position > 0 {
 		m.forget()
 	}
 	for _, e := range tail.Events {
@@ -140,17 +134,28 @@ func (m *memory) catchUp(tail eventstore.Tail) {
 	m.head, m.known = tail.Head, true
 }
 
+// fold takes in an event of another replica. What happens to messages moves the
+// version only; a queue that was itself changed is loaded again when it is needed.
 func (m *memory) fold(e eventstore.TailEvent) {
 	id, isQueue := domain.QueueOfStream(e.Stream)
 	q, remembered := m.queues[id]
-	if !isQueue || !remembered {
-		return
+	switch {
+	case !isQueue || !remembered:
+	case strings.HasPrefix(e.Type, "messages."):
+		q.Version = e.Version
+		m.queues[id] = q
+	default:
+		m.bytes -= q.State.Metadata.Size()
+		delete(m.queues, id)
 	}
-	q.Version = e.Version
-	if e.Event != nil {
-		q.State.Apply(e.Position, e.Event)
+}
+
+// provable is the head that a memory belongs to, or the zero Head without a memory.
+func (m *memory) provable() eventstore.Head {
+	if !m.known {
+		return eventstore.Head{}
 	}
-	m.put(id, q)
+	return m.head
 }
 
 func (m *memory) forget() {

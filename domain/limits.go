@@ -46,7 +46,7 @@ func (l Limits) Check() error {
 		name            string
 		value, min, max int
 	}{
-		{"max_message_ttl", l.MaxMessageTTL, MinMessageTTL, 100 * 365 * 86400},
+		{"max_message_ttl", l.MaxMessageTTL, MinMessageTTL, 50 * 365 * 86400}, // fits 31 bits
 		{"default_message_ttl", l.DefaultMessageTTL, MinMessageTTL, l.MaxMessageTTL},
 		{"max_message_delay", l.MaxMessageDelay, MinMessageDelay, 365 * 86400},
 		{"default_message_delay", l.DefaultMessageDelay, MinMessageDelay, l.MaxMessageDelay},

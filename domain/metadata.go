@@ -80,6 +80,15 @@ func appendQuoted(out []byte, text string) []byte {
 	return append(out, bytes.TrimRight(quoted.Bytes(), "\n")...)
 }
 
+// Size is how many bytes the metadata takes, roughly.
+func (m Metadata) Size() int {
+	size := 0
+	for _, member := range m {
+		size += len(member.Key) + len(member.Value)
+	}
+	return size
+}
+
 // Value finds a key's value.
 func (m Metadata) Value(key string) (json.RawMessage, bool) {
 	if i := m.index(key); i >= 0 {
@@ -100,11 +109,6 @@ func (m Metadata) set(key string, value json.RawMessage) Metadata {
 		return next
 	}
 	return append(next, Member{key, value})
-}
-
-// without returns the metadata without the key.
-func (m Metadata) without(key string) Metadata {
-	return slices.DeleteFunc(slices.Clone(m), func(member Member) bool { return member.Key == key })
 }
 
 // Labels are the members that a queue list can be filtered by: texts, and whole

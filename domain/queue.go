@@ -2,6 +2,7 @@ package domain
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -129,6 +130,10 @@ func (q Queue) Create(id QueueID, metadata Metadata, limits Limits) ([]Event, er
 	return []Event{QueueCreated{Project: id.Project, Name: id.Name, Metadata: metadata}}, nil
 }
 
+// maxStoredMetadata bounds what many patches may add up to; the limit of the API is
+// on the body of each.
+const maxStoredMetadata = 1 << 20
+
 // Change decides what a patch of the queue's metadata records. The patch is
 // applied whole or not at all; one that changes nothing records nothing.
 func (q Queue) Change(id QueueID, patch MetadataPatch, limits Limits) ([]Event, error) {
@@ -144,6 +149,9 @@ func (q Queue) Change(id QueueID, patch MetadataPatch, limits Limits) ([]Event, 
 	}
 	if changed.Text() == q.Metadata.Text() {
 		return nil, nil
+	}
+	if size := changed.Size(); size > maxStoredMetadata && size > q.Metadata.Size() {
+		return nil, Errorf(Invalid, "a queue's metadata must not grow beyond %d bytes", maxStoredMetadata)
 	}
 	return []Event{QueueMetadataChanged{Project: id.Project, Name: id.Name, Number: q.Number, Metadata: changed}}, nil
 }
@@ -177,19 +185,29 @@ type MetadataChange struct {
 // default counts as present for replace, and is silently absent for remove: Zaqar's
 // own client removes every key it was shown.
 func (p MetadataPatch) apply(m Metadata) (Metadata, error) {
+	next := slices.Clone(m)
+	at := make(map[string]int, len(next))
+	for i, member := range next {
+		at[member.Key] = i
+	}
 	for _, change := range p {
-		_, stored := m.Value(change.Key)
+		i, stored := at[change.Key]
 		known := stored || hasDefault(change.Key)
-		if change.Op != PatchAdd && !known {
+		switch {
+		case change.Op != PatchAdd && !known:
 			return nil, Errorf(Conflict, "cannot %s %s: the queue's metadata has no such key", change.Op, change.Key)
-		}
-		if change.Op == PatchRemove {
-			m = m.without(change.Key)
-		} else {
-			m = m.set(change.Key, change.Value)
+		case change.Op == PatchRemove && stored:
+			next[i].Value = nil // no stored value is; dropped below
+			delete(at, change.Key)
+		case change.Op == PatchRemove:
+		case stored:
+			next[i].Value = change.Value
+		default:
+			at[change.Key] = len(next)
+			next = append(next, Member{change.Key, change.Value})
 		}
 	}
-	return m, nil
+	return slices.DeleteFunc(next, func(member Member) bool { return member.Value == nil }), nil
 }
 
 func hasDefault(key string) bool {

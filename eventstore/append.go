@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/lib/pq"
 
-	"nabu/domain"
 	"nabu/internal/pgarray"
 )
 
@@ -34,20 +32,18 @@ type Tail struct {
 	// Now is the database's clock, read after the lock was taken.
 	Now time.Time
 	// Events are those after the known head, in order, at most TailLimit of them.
-	// Events that no decision's state depends on but for their version come
-	// without Event.
 	Events []TailEvent
 	// Lost: the known head is not in the ledger (another history was restored), or
 	// more events came after it than Events can hold.
 	Lost bool
 }
 
-// TailEvent is an event after a known head, as far as states in memory need it.
+// TailEvent is an event after a known head, without what it says.
 type TailEvent struct {
 	Position int64
 	Stream   string
 	Version  int64
-	Event    domain.Event // nil unless it is one of a queue itself
+	Type     string
 }
 
 // TailLimit bounds Tail.Events. A memory that is further behind is cheaper to
@@ -91,10 +87,8 @@ func scanTail(rows *sql.Rows, first bool, known Head, tail *Tail) error {
 		position, version sql.NullInt64
 		id                uuid.NullUUID
 		stream, eventType sql.NullString
-		data              []byte
-		bodies            pq.StringArray
 	)
-	if err := rows.Scan(&now, &position, &id, &at, &stream, &version, &eventType, &data, &bodies); err != nil {
+	if err := rows.Scan(&now, &position, &id, &at, &stream, &version, &eventType); err != nil {
 		return err
 	}
 	if first {
@@ -105,14 +99,9 @@ func scanTail(rows *sql.Rows, first bool, known Head, tail *Tail) error {
 		tail.Lost = id.UUID != known.ID
 		return nil
 	}
-	e := TailEvent{Position: position.Int64, Stream: stream.String, Version: version.Int64}
-	if data != nil {
-		var err error
-		if e.Event, err = Decode(eventType.String, data, bodies); err != nil {
-			return fmt.Errorf("event %d: %w", e.Position, err)
-		}
-	}
-	tail.Events = append(tail.Events, e)
+	tail.Events = append(tail.Events, TailEvent{
+		Position: position.Int64, Stream: stream.String, Version: version.Int64, Type: eventType.String,
+	})
 	return nil
 }
 
@@ -223,6 +212,36 @@ func Extend(ctx context.Context, tx Tx, upto, size int64) (past int64, err error
 		return 0, fmt.Errorf("extend the ledger to %d: %w", upto, err)
 	}
 	return past, nil
+}
+
+// Room tells the ledger's last position and the first one that it has no partition
+// for.
+func Room(ctx context.Context, tx Tx) (head, past int64, err error) {
+	err = tx.QueryRowContext(ctx, `
+SELECT coalesce((SELECT position FROM ledger.events ORDER BY position DESC LIMIT 1), 0),
+    coalesce((SELECT max(past) FROM ledger.partitions), 1)`).Scan(&head, &past)
+	if err != nil {
+		return 0, 0, fmt.Errorf("measure the ledger's room: %w", err)
+	}
+	return head, past, nil
+}
+
+// FreeLock ends sessions that hold the append lock while PostgreSQL has been waiting
+// for their client for so long, and returns how many. The role must be theirs.
+func FreeLock(ctx context.Context, tx Tx, silent time.Duration) (ended int, err error) {
+	err = tx.QueryRowContext(ctx, `
+SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid))
+FROM pg_locks l
+JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.classid::bigint << 32 | l.objid::bigint = 7881299347898367
+    AND a.wait_event = 'ClientRead'
+    AND a.xact_start < clock_timestamp() - make_interval(secs => $1)`, silent.Seconds()).Scan(&ended)
+	if err != nil {
+		return 0, fmt.Errorf("free the ledger's lock: %w", err)
+	}
+	return ended, nil
 }
 
 // FindBatch looks whether a batch was written after a position, and when. It

@@ -207,7 +207,8 @@ func TestTheTailTellsWhatOthersWrote(t *testing.T) {
 	}
 	tail := begin(t, db, known)
 	want := []eventstore.TailEvent{
-		{Position: 3, Stream: "queue/p/a", Version: 3}, {Position: 4, Stream: "queue/p/a", Version: 4, Event: deleted},
+		{Position: 3, Stream: "queue/p/a", Version: 3, Type: "messages.posted.v1"},
+		{Position: 4, Stream: "queue/p/a", Version: 4, Type: "queue.deleted.v1"},
 	}
 	if diff := cmp.Diff(want, tail.Events); diff != "" || tail.Lost || tail.Head.ID != last.ID || tail.Head.Position != 4 {
 		t.Fatalf("%+v (-want +got):\n%s", tail, diff)

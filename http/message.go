@@ -154,10 +154,7 @@ func appendMessagePath(out []byte, queue domain.QueueID, id domain.MessageID) []
 
 // listMessages serves GET /v2/queues/:queue/messages.
 func (s *Server) listMessages(c *call) error {
-	q, err := parseQuery(c.Request().URL.RawQuery)
-	if err != nil {
-		return err
-	}
+	q := parseQuery(c.Request().URL.RawQuery)
 	ids, err := q.ids(s.Limits.MaxMessagesPerPage)
 	if err != nil {
 		return err
@@ -289,7 +286,11 @@ func appendMessage(out []byte, queue domain.QueueID, m projections.Message) []by
 // showMessage serves GET /v2/queues/:queue/messages/:message.
 func (s *Server) showMessage(c *call) error {
 	id := c.Param("message")
-	found, err := s.findMessages(c, parseIDs([]string{id}))
+	var ids []domain.MessageID
+	if named, ok := domain.ParseMessageID(id); ok {
+		ids = append(ids, named)
+	}
+	found, err := s.findMessages(c, ids)
 	if err != nil {
 		return err
 	}
@@ -305,10 +306,7 @@ func (s *Server) showMessage(c *call) error {
 // deleteMessage serves DELETE /v2/queues/:queue/messages/:message. Only a message
 // that is there can be refused.
 func (s *Server) deleteMessage(c *call) error {
-	q, err := parseQuery(c.Request().URL.RawQuery)
-	if err != nil {
-		return err
-	}
+	q := parseQuery(c.Request().URL.RawQuery)
 	id, ok := domain.ParseMessageID(c.Param("message"))
 	if !ok {
 		return c.NoContent(http.StatusNoContent)
@@ -328,10 +326,7 @@ func (s *Server) deleteMessage(c *call) error {
 // deleteMessages serves DELETE /v2/queues/:queue/messages?ids=. Claims play no role,
 // as in Zaqar.
 func (s *Server) deleteMessages(c *call) error {
-	q, err := parseQuery(c.Request().URL.RawQuery)
-	if err != nil {
-		return err
-	}
+	q := parseQuery(c.Request().URL.RawQuery)
 	texts, err := q.ids(s.Limits.MaxMessagesPerPage)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"nabu/domain"
 )
@@ -20,7 +19,7 @@ type parameter struct{ name, value string }
 
 // parseQuery reads a query string. What is escaped wrongly stands for itself, as in
 // Zaqar; net/url would drop the whole parameter, and a filter with it.
-func parseQuery(raw string) (query, error) {
+func parseQuery(raw string) query {
 	var q query
 	for raw != "" {
 		var pair string
@@ -29,16 +28,13 @@ func parseQuery(raw string) (query, error) {
 		if value == "" {
 			continue
 		}
-		p := parameter{unescape(name), unescape(value)}
-		if !isStorable(p.name) || !isStorable(p.value) {
-			return nil, badRequest("Invalid parameter", "Query parameters must be UTF-8 text without NUL.")
-		}
-		q = append(q, p)
+		q = append(q, parameter{readable(unescape(name)), readable(unescape(value))})
 	}
-	return q, nil
+	return q
 }
 
-func isStorable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
+// readable puts the replacement character for what is no UTF-8, as Zaqar does.
+func readable(text string) string { return strings.ToValidUTF8(text, "\ufffd") }
 
 // unescape reads "+" as a space and "%" with two hexadecimal digits as a byte.
 func unescape(text string) string {

@@ -251,11 +251,10 @@ func (s *Server) listQueues(c *call) error {
 // readQueueList reads what is asked for, and writes it into the link to the next
 // page. A parameter that is none of the list's own is a filter on the metadata.
 func (s *Server) readQueueList(c *call) (list queueList, err error) {
-	q, err := parseQuery(c.Request().URL.RawQuery)
-	if err != nil {
-		return list, err
-	}
-	list.Project, list.After, list.Name = c.caller.Project, q.text("marker"), q.text("name")
+	q := parseQuery(c.Request().URL.RawQuery)
+	list.Project, list.Name = c.caller.Project, q.text("name")
+	// No name holds a NUL, so the names after a marker are those after what is before it.
+	list.After, _, _ = strings.Cut(q.text("marker"), "\x00")
 	list.next = newLink("/v2/queues")
 	var given bool
 	if list.Limit, given, err = q.limit(s.Limits.MaxQueuesPerPage); err != nil {

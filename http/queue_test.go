@@ -215,7 +215,6 @@ func TestListQueues(t *testing.T) {
 		"?limit=21": "Invalid API request", "?limit=0": "Invalid API request", "?limit=-1": "Invalid API request",
 		"?limit=99999999999999999999": "Invalid API request", "?limit=x": "Invalid parameter", "?limit=1.5": "Invalid parameter",
 		"?limit=-": "Invalid parameter", "?detailed=Yes": "Invalid parameter", "?with_count=TRUE": "Invalid parameter",
-		"?marker=%00": "Invalid parameter", "?a%ff=1": "Invalid parameter", "?name=%C3%28": "Invalid parameter",
 	} {
 		a.call("GET", "/v2/queues"+query, ``, 400).refused(title)
 	}

@@ -96,11 +96,17 @@ func addresses(prefix, path string) []string {
 	return paths
 }
 
+// knownMethods are those that some route has; a request with any other is routed as
+// if its method were anyOtherMethod.
+var knownMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+
+const anyOtherMethod = http.MethodTrace
+
 // addOtherMethods answers the methods that the table does not have for a path. They
 // are added one by one, because echo forgets a path's parameters when it finds no
 // route for the method.
 func (s *Server) addOtherMethods(address, path string, allow []string) {
-	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+	for _, method := range append(knownMethods, anyOtherMethod) {
 		if !slices.Contains(allow, method) {
 			s.echo.Add(method, address, s.otherMethod(allow, path))
 		}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -96,7 +97,9 @@ func New(cfg Config) *Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		// "OPTIONS *" is no route either.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 	}
 	return s
 }
@@ -104,8 +107,19 @@ func New(cfg Config) *Server {
 // Handler answers requests without a listener of its own.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.echo.ServeHTTP(w, withPlainPath(r))
+		s.echo.ServeHTTP(w, withKnownMethod(withPlainPath(r)))
 	})
+}
+
+// withKnownMethod gives requests with methods that no route has one method to be
+// routed by: echo finds no path's answer to a method that it was never told of.
+func withKnownMethod(r *http.Request) *http.Request {
+	if r.Method == http.MethodOptions || slices.Contains(knownMethods, r.Method) {
+		return r
+	}
+	other := *r
+	other.Method = anyOtherMethod
+	return &other
 }
 
 // withPlainPath makes echo route by the decoded path: what needlessly escapes a

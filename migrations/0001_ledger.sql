@@ -48,10 +48,11 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
 
 -- Makes partitions of the given size until the ledger has room up to a position,
 -- and returns the first position without room. A partition is made on its own and
--- attached when ready, which does not lock out writers and readers.
+-- attached when ready, which does not lock out writers and readers. Where something
+-- else locks the table (an ANALYZE by hand), it gives up soon: there is time.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.extend(upto bigint, size bigint) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
 DECLARE
     start bigint;
     partition text;
@@ -81,12 +82,12 @@ $$;
 
 -- Takes the append lock for a transaction that is about to decide a batch, and
 -- returns first the clock and the ledger's last event (nulls in an empty ledger), then
--- the events from a known position on, at most so many, as far as states in memory
--- need them. The lock is a statement of its own: whatever is read is read behind it.
+-- the events from a known position on, at most so many, without what they say: it may
+-- be large, and this is read under the lock. The lock is a statement of its own: whatever is read is read behind it.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.begin_batch(known bigint, most integer) RETURNS TABLE (
     now timestamptz, at_position bigint, id uuid, recorded_at timestamptz,
-    stream text, version bigint, type text, data json, bodies text[]
+    stream text, version bigint, type text
 )
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -97,9 +98,7 @@ BEGIN
     RETURN NEXT;
     IF known > 0 THEN
         RETURN QUERY
-        SELECT NULL::timestamptz, e.position, e.id, NULL::timestamptz, e.stream, e.version, e.type,
-            CASE WHEN e.type LIKE 'queue.%' THEN e.data END,
-            CASE WHEN e.type LIKE 'queue.%' THEN e.bodies END
+        SELECT NULL::timestamptz, e.position, e.id, NULL::timestamptz, e.stream, e.version, e.type
         FROM ledger.events e
         WHERE e.position >= known
         ORDER BY e.position
@@ -130,6 +129,10 @@ DECLARE
     last_time timestamptz;
     now timestamptz;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the ledger is appended to at READ COMMITTED, not at %', current_setting('transaction_isolation')
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
     IF NOT pg_try_advisory_xact_lock(7881299347898367) THEN
         PERFORM set_config('lock_timeout', '5s', true);
         PERFORM pg_advisory_xact_lock(7881299347898367);
@@ -173,7 +176,9 @@ REVOKE ALL ON FUNCTION ledger.extend(bigint, bigint) FROM PUBLIC;
 -- +goose StatementBegin
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app') AND current_user <> 'nabu_app' THEN
+    -- Two roles: the one that migrates is a member of the application's.
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app' AND rolname <> current_user
+               AND pg_has_role(current_user, oid, 'MEMBER')) THEN
         GRANT USAGE ON SCHEMA ledger TO nabu_app;
         GRANT SELECT, INSERT ON ledger.events TO nabu_app;
         GRANT SELECT ON ledger.partitions, ledger.migrations TO nabu_app;

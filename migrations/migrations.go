@@ -94,20 +94,18 @@ $$`); err != nil {
 	return do(db, provider)
 }
 
-// createLive makes the schema of the live read models. Where there are two roles it
-// belongs to the application's, which later builds copies beside it and swaps them.
+// createLive makes the schema of the live read models. Where there are two roles, the
+// one that migrates being a member of nabu_app, it belongs to that one, which later
+// builds copies beside it and swaps them.
 func createLive(ctx context.Context, tx *sql.Tx) error {
-	var appRole, ownsBoth bool
+	var appRole bool
 	if err := tx.QueryRowContext(ctx, `
-SELECT count(*) > 0, coalesce(bool_or(pg_has_role(current_user, oid, 'MEMBER')), false)
-FROM pg_roles WHERE rolname = 'nabu_app' AND current_user <> 'nabu_app'`).Scan(&appRole, &ownsBoth); err != nil {
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app' AND rolname <> current_user
+    AND pg_has_role(current_user, oid, 'MEMBER'))`).Scan(&appRole); err != nil {
 		return fmt.Errorf("look for role nabu_app: %w", err)
 	}
 	statements := []string{`CREATE SCHEMA live`, `SET LOCAL search_path = live`}
 	if appRole {
-		if !ownsBoth {
-			return errors.New("the migrating role must be a member of nabu_app: GRANT nabu_app TO it")
-		}
 		statements = []string{`CREATE SCHEMA live AUTHORIZATION nabu_app`, `SET LOCAL ROLE nabu_app`, `SET LOCAL search_path = live`}
 	}
 	for _, statement := range statements {

@@ -221,7 +221,7 @@ func (v *Views) Queues(ctx context.Context, list QueueList) ([]QueueItem, error)
 	if !list.possible() {
 		return []QueueItem{}, nil
 	}
-	texts, numbers, err := labelFilters(list.Labels)
+	keys, texts, numbers, err := labelFilters(list.Labels)
 	if err != nil {
 		return nil, err
 	}
@@ -230,13 +230,15 @@ SELECT q.name, q.metadata
 FROM queues q
 WHERE q.project = $1 AND q.name > $2 AND NOT q.deleted
     AND ($3 = '' OR strpos(q.name, $3) > 0)
-    AND NOT EXISTS (
-        SELECT FROM unnest($4::text[], $5::text[]) AS f (as_text, as_number)
-        WHERE NOT (q.labels @> f.as_text::jsonb OR q.labels @> f.as_number::jsonb)
-    )
+    AND (cardinality($4::text[]) = 0 OR cardinality($4::text[]) = (
+        SELECT count(*)
+        FROM jsonb_each(q.labels) AS l
+        JOIN unnest($4::text[], $5::text[], $6::text[]) AS f (key, as_text, as_number) ON f.key = l.key
+        WHERE l.value = f.as_text::jsonb OR l.value = f.as_number::jsonb
+    ))
 ORDER BY q.name
-LIMIT $6`,
-		list.Project, list.After, list.Name, pgarray.Texts(texts), pgarray.Texts(numbers), list.Limit)
+LIMIT $7`,
+		list.Project, list.After, list.Name, pgarray.Texts(keys), pgarray.Texts(texts), pgarray.Texts(numbers), list.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
@@ -259,23 +261,21 @@ LIMIT $6`,
 	return items, nil
 }
 
-// labelFilters writes each label as an object with the text, and as one with the
-// number where the text is one, the text again where it is not.
-func labelFilters(labels map[string]string) (texts, numbers []string, err error) {
+// labelFilters writes each label's text as a JSON text, and as a number where it is
+// one, the text again where it is not.
+func labelFilters(labels map[string]string) (keys, texts, numbers []string, err error) {
 	for key, text := range labels {
-		asText, err := json.Marshal(map[string]string{key: text})
+		quoted, err := json.Marshal(text)
 		if err != nil {
-			return nil, nil, fmt.Errorf("encode filter: %w", err)
+			return nil, nil, nil, fmt.Errorf("encode filter: %w", err)
 		}
-		asNumber := asText
+		number := string(quoted)
 		if n, isNumber := strconv.ParseInt(text, 10, 64); isNumber == nil {
-			if asNumber, err = json.Marshal(map[string]int64{key: n}); err != nil {
-				return nil, nil, fmt.Errorf("encode filter: %w", err)
-			}
+			number = strconv.FormatInt(n, 10)
 		}
-		texts, numbers = append(texts, string(asText)), append(numbers, string(asNumber))
+		keys, texts, numbers = append(keys, key), append(texts, string(quoted)), append(numbers, number)
 	}
-	return texts, numbers, nil
+	return keys, texts, numbers, nil
 }
 
 // CountQueues counts all queues of a project.

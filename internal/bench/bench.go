@@ -50,10 +50,10 @@ func (r *Report) compare(lines []Line) {
 	at := slices.IndexFunc(lines, func(l Line) bool { return l.Scenario == "baseline" })
 	for _, l := range lines {
 		if at >= 0 && l.Scenario == "post" {
-			r.least("post / baseline", l.Requests/lines[at].Requests, "", 0)
+			r.least("post / baseline", ratio(l.runs, lines[at].runs), "", 0)
 		}
 		if rows := slices.IndexFunc(lines, func(l Line) bool { return l.Scenario == "rows" }); rows >= 0 && l.Scenario == "post10" {
-			r.least("post10 / rows", l.Messages/lines[rows].Messages, "", 0)
+			r.least("post10 / rows", ratio(l.runsMessages, lines[rows].runsMessages), "", 0)
 		}
 	}
 }

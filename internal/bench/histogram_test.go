@@ -48,3 +48,4 @@ func TestAnEmptyHistogramIsZero(t *testing.T) {
 		t.Error("an empty histogram has a median")
 	}
 }
+

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -24,6 +25,21 @@ type Line struct {
 	Errors      int     `json:"errors"` // of all runs
 	FirstError  string  `json:"first_error,omitempty"`
 	Check       *Check  `json:"check,omitempty"`
+
+	// In the order of running, in requests and in messages.
+	runs, runsMessages []float64
+}
+
+// ratio is the median of what the runs of one scenario come to beside the runs of
+// another that were made right before or after them. It is steadier than a ratio of
+// medians: what disturbs the machine for a while disturbs a pair alike.
+func ratio(of, to []float64) float64 {
+	pairs := make([]float64, len(of))
+	for i := range of {
+		pairs[i] = of[i] / to[i]
+	}
+	slices.Sort(pairs)
+	return pairs[len(pairs)/2]
 }
 
 // Finding is a figure that does not depend on the machine, or should not, and what

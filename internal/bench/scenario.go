@@ -186,6 +186,11 @@ func (s *stage) progress(text string) {
 
 // newLine is the median of some runs, and how far they lie apart.
 func newLine(sc scenario, runs []*Measured, check *Check) Line {
+	var requests, messages []float64
+	for _, run := range runs {
+		requests = append(requests, run.perSecond(run.Requests))
+		messages = append(messages, run.perSecond(run.Messages))
+	}
 	slices.SortFunc(runs, func(a, b *Measured) int {
 		return cmp.Compare(a.perSecond(a.Requests), b.perSecond(b.Requests))
 	})
@@ -196,7 +201,7 @@ func newLine(sc scenario, runs []*Measured, check *Check) Line {
 		Messages: m.perSecond(m.Messages),
 		P50:      milliseconds(m.Latency.Quantile(0.5)), P99: milliseconds(m.Latency.Quantile(0.99)),
 		P999: milliseconds(m.Latency.Quantile(0.999)), Max: milliseconds(m.Latency.Max()),
-		Check: check,
+		Check: check, runs: requests, runsMessages: messages,
 	}
 	for _, run := range runs {
 		line.Errors += run.Errors

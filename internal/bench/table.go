@@ -43,7 +43,7 @@ func measurePosts(ctx context.Context, s *stage, r *Report) error {
 			return err
 		}
 		r.Lines = append(r.Lines, lines...)
-		r.least(fmt.Sprintf("post / baseline, %d connections", c.connections), lines[1].Requests/lines[0].Requests, "", c.least)
+		r.least(fmt.Sprintf("post / baseline, %d connections", c.connections), ratio(lines[1].runs, lines[0].runs), "", c.least)
 		if c.connections == 32 {
 			r.most("p99 / p50 of post, 32 connections", lines[1].P99/lines[1].P50, "", tailToMedian)
 		}
@@ -57,7 +57,7 @@ func measureBatches(ctx context.Context, s *stage, r *Report) error {
 		return err
 	}
 	r.Lines = append(r.Lines, lines...)
-	r.least("post10 / rows, messages", lines[1].Messages/lines[0].Messages, "", post10ToRows)
+	r.least("post10 / rows, messages", ratio(lines[1].runsMessages, lines[0].runsMessages), "", post10ToRows)
 	return nil
 }
 
@@ -67,7 +67,7 @@ func measureQueues(ctx context.Context, s *stage, r *Report) error {
 		return err
 	}
 	r.Lines = append(r.Lines, lines...)
-	r.least("1000 queues / one", lines[1].Requests/lines[0].Requests, "", manyToOneQueue)
+	r.least("1000 queues / one", ratio(lines[1].runs, lines[0].runs), "", manyToOneQueue)
 	return nil
 }
 
@@ -77,7 +77,7 @@ func measureReplicas(ctx context.Context, s *stage, r *Report) error {
 		return err
 	}
 	r.Lines = append(r.Lines, lines...)
-	r.least("two replicas / one", lines[1].Requests/lines[0].Requests, "", twoToOneReplica)
+	r.least("two replicas / one", ratio(lines[1].runs, lines[0].runs), "", twoToOneReplica)
 	return nil
 }
 
@@ -94,7 +94,7 @@ func measureLists(ctx context.Context, s *stage, r *Report) error {
 			return err
 		}
 		r.Lines = append(r.Lines, lines...)
-		r.most(fmt.Sprintf("%s, time with %d / %d messages", where.name, large, small), lines[0].Requests/lines[1].Requests, "", largeToSmall)
+		r.most(fmt.Sprintf("%s, time with %d / %d messages", where.name, large, small), ratio(lines[0].runs, lines[1].runs), "", largeToSmall)
 	}
 	return nil
 }

@@ -21,6 +21,12 @@ func IsBadData(err error) bool {
 	return class == pqerror.ClassDataException || class == pqerror.ClassIntegrityConstraintViolation
 }
 
+// IsConstraint says that the data breaks a constraint of the tables, and so what they
+// rely on.
+func IsConstraint(err error) bool {
+	return classOf(err) == pqerror.ClassIntegrityConstraintViolation
+}
+
 // IsConnectionLost says that the connection broke under a statement: whether that
 // had an effect is unknown. A connection that never came about is not lost but
 // unavailable, and a context that ended is neither.
