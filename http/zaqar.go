@@ -73,7 +73,7 @@ func (s *Server) writeError(err error, c echo.Context) {
 	case errors.Is(c.Request().Context().Err(), context.Canceled):
 		c.Response().WriteHeader(statusClientLeft)
 		return
-	case postgres.IsUnavailable(err), postgres.IsConnectionLost(err):
+	case postgres.IsUnavailable(err), postgres.IsConnectionLost(err), errors.Is(err, context.DeadlineExceeded):
 		status := zaqarStatuses[domain.Unavailable]
 		refusal = &problem{status.status, status.title, "The database cannot be reached."}
 	default:

@@ -21,6 +21,9 @@ import (
 //go:embed *.sql
 var files embed.FS
 
+// liveStep is the name of the step that makes the read models.
+const liveStep = "0002_live"
+
 // versionTable is where goose notes what it has done.
 const versionTable = "ledger.migrations"
 
@@ -53,7 +56,11 @@ func Status(ctx context.Context, url string) ([]Migration, error) {
 			return fmt.Errorf("migration status: %w", err)
 		}
 		for _, s := range all {
-			steps = append(steps, Migration{s.Source.Version, s.Source.Path, s.AppliedAt})
+			name := s.Source.Path
+			if name == "" { // a step in Go, of which there is one
+				name = liveStep
+			}
+			steps = append(steps, Migration{s.Source.Version, name, s.AppliedAt})
 		}
 		return nil
 	})

@@ -190,6 +190,8 @@ type MessagePage struct {
 // leave out between them, however many the queue holds. A queue that is not there
 // is an empty one.
 func (v *Views) Messages(ctx context.Context, list MessageList) (MessagePage, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT q.include_delayed, m.id, m.ttl, m.body, m.place, m.age
 FROM (
@@ -237,6 +239,8 @@ ORDER BY m.place`,
 // MessagesByID finds those of the messages that are in the queue and have not
 // expired, in the queue's order.
 func (v *Views) MessagesByID(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]Message, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
 	places := make([]domain.Place, len(ids))
 	for i, id := range ids {
 		places[i] = domain.PostingPlace(id)

@@ -166,6 +166,14 @@ type Views struct {
 	Now func() time.Time
 }
 
+// readPatience is how long one view may take. A read that costs more is refused, so
+// that a few of them cannot hold up everybody else's.
+const readPatience = 5 * time.Second
+
+func within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, readPatience)
+}
+
 // now is a statement's time: NULL stands for the database's own.
 func (v *Views) now() any {
 	if v.Now == nil {
@@ -177,6 +185,8 @@ func (v *Views) now() any {
 // Queue finds a queue's metadata as stored. A queue that is not there has none and
 // is no error.
 func (v *Views) Queue(ctx context.Context, id domain.QueueID) (metadata domain.Metadata, exists bool, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
 	var text []byte
 	err = v.DB.QueryRowContext(ctx,
 		`SELECT metadata FROM queues WHERE project = $1 AND name = $2 AND NOT deleted`, id.Project, id.Name).Scan(&text)
@@ -221,6 +231,8 @@ func (v *Views) Queues(ctx context.Context, list QueueList) ([]QueueItem, error)
 	if !list.possible() {
 		return []QueueItem{}, nil
 	}
+	ctx, cancel := within(ctx)
+	defer cancel()
 	keys, texts, numbers, err := labelFilters(list.Labels)
 	if err != nil {
 		return nil, err
@@ -280,6 +292,8 @@ func labelFilters(labels map[string]string) (keys, texts, numbers []string, err 
 
 // CountQueues counts all queues of a project.
 func (v *Views) CountQueues(ctx context.Context, project string) (int, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
 	var n int
 	err := v.DB.QueryRowContext(ctx, `SELECT count(*) FROM queues WHERE project = $1 AND NOT deleted`, project).Scan(&n)
 	if err != nil {

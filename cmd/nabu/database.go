@@ -23,9 +23,8 @@ type database struct {
 // lockPatience is how long to wait for another nabu that holds the data folder.
 const lockPatience = 10 * time.Second
 
-// answerPatience is how long the database may leave a batch without an answer. What
-// takes long there is bounded before that: a wait for the ledger's lock, and any
-// statement behind it, by five seconds.
+// answerPatience is how long the database may leave a batch without an answer. A wait
+// for the ledger's lock is bounded before that, by five seconds.
 const answerPatience = 10 * time.Second
 
 // openDatabase finds or starts PostgreSQL, brings its schema up to date and opens
@@ -102,15 +101,22 @@ func (d *database) close(ctx context.Context) error {
 // inspect refuses a database in which the read models would not be found, and warns
 // of what weakens nabu's promises.
 func inspect(ctx context.Context, db *sql.DB, log *slog.Logger) error {
-	var role, name, path string
+	var role, name, path, encoding, isolation string
 	var finds, owns bool
 	err := db.QueryRowContext(ctx, `
 SELECT current_user, current_database(), current_setting('search_path'),
+    current_setting('server_encoding'), current_setting('default_transaction_isolation'),
     current_schemas(false) @> ARRAY['live', 'ledger']::name[],
     pg_has_role(current_user, relowner, 'MEMBER')
-FROM pg_class WHERE oid = 'ledger.events'::regclass`).Scan(&role, &name, &path, &finds, &owns)
+FROM pg_class WHERE oid = 'ledger.events'::regclass`).Scan(&role, &name, &path, &encoding, &isolation, &finds, &owns)
 	if err != nil {
 		return fmt.Errorf("look at the database: %w", err)
+	}
+	if encoding != "UTF8" {
+		return misconfigured(fmt.Errorf("database %s is encoded in %s; nabu needs UTF8", name, encoding))
+	}
+	if isolation != "read committed" {
+		return misconfigured(fmt.Errorf("default_transaction_isolation is %q for role %s in database %s; nabu needs read committed", isolation, role, name))
 	}
 	if !finds {
 		return misconfigured(fmt.Errorf(`role %[1]s does not look for tables in the schemas live and ledger; its search_path is %[3]s. Tell it to, and let a pooler connect anew:

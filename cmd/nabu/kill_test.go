@@ -197,9 +197,11 @@ func TestNabuOutlivesItsDatabase(t *testing.T) {
 		if err := server.Stop(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if server, err = postgres.Start(context.Background(), config); err != nil {
+		again, err := postgres.Start(context.Background(), config)
+		if err != nil {
 			t.Fatal(err)
 		}
+		server = again
 	}
 	load.wait(1000) // nobody helped nabu
 	posted := load.stop()

@@ -48,4 +48,3 @@ func TestAnEmptyHistogramIsZero(t *testing.T) {
 		t.Error("an empty histogram has a median")
 	}
 }
-

@@ -50,8 +50,11 @@ func takeLock(dir, path, program string) (*lock, error) {
 }
 
 // release gives the lock back. The file stays: removing it could part two holders.
+// Closing alone would not do: a program that is being started at this moment has a
+// copy of the descriptor until it runs, and the lock with it.
 func (l *lock) release() {
 	_ = l.file.Truncate(0)
+	_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
 	_ = l.file.Close()
 }
 

@@ -71,8 +71,19 @@ func dropStalePID(cluster string) error {
 		return nil // PostgreSQL explains it better
 	}
 	dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
-	if err != nil || dir == cluster {
+	if !isZombie(pid) && (err != nil || dir == cluster) {
 		return nil
 	}
 	return os.Remove(path)
+}
+
+// isZombie tells whether a process has ended and only waits for its parent to take
+// note, which in some containers nobody ever does. PostgreSQL takes it for alive.
+func isZombie(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
+	return strings.HasPrefix(state, "Z")
 }

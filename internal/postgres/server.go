@@ -461,7 +461,8 @@ func (s *Server) leave() {
 // lastWords is the end of what the server wrote: before its log was open, and in it.
 func (s *Server) lastWords() string {
 	const most = 12
-	text := tail(s.cluster.startLog()) + tail(newestFile(filepath.Join(s.cluster.dir(), "log")))
+	// What is said before the server has its own log comes last: it is the reason.
+	text := tail(newestFile(filepath.Join(s.cluster.dir(), "log"))) + tail(s.cluster.startLog())
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
