@@ -63,8 +63,9 @@ fuzz: ## run each fuzz test for $(FUZZTIME)
 		done; \
 	done
 
-bench: postgres ## run the benchmarks
+bench: build postgres ## run the benchmarks, and measure all that nabu has to reach
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	bin/nabu bench --scenario table
 
 deps: postgres compiler ## install what the tests need and this machine lacks
 

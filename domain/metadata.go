@@ -37,6 +37,9 @@ func ParseMetadata(text []byte) (Metadata, error) {
 			return nil, Errorf(Malformed, "queue metadata is not valid JSON")
 		}
 		key := token.(string) // inside an object the decoder yields keys as strings
+		if strings.ContainsRune(key, utf8.RuneError) && !namesRuneError(text) {
+			return nil, Errorf(Malformed, "a key of the queue metadata has half of a surrogate pair")
+		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
 			return nil, Errorf(Malformed, "queue metadata is not valid JSON")
@@ -55,6 +58,13 @@ func ParseMetadata(text []byte) (Metadata, error) {
 		return nil, Errorf(Malformed, "queue metadata has text after its end")
 	}
 	return m, nil
+}
+
+// namesRuneError tells whether a JSON text itself has the replacement character, which
+// Go's decoder also puts in the place of what no text can hold. Two such keys would
+// become one.
+func namesRuneError(text []byte) bool {
+	return bytes.ContainsRune(text, utf8.RuneError) || bytes.Contains(bytes.ToLower(text), []byte(`\ufffd`))
 }
 
 // Text is the metadata as one JSON object.

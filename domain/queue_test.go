@@ -87,6 +87,17 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+func TestKeysThatNoTextCanHoldAreRefused(t *testing.T) {
+	if m, err := domain.ParseMetadata([]byte(`{"\ud800": 1, "\udfff": 2}`)); err == nil {
+		t.Errorf("taken as %s", m.Text())
+	}
+	for _, text := range []string{`{"\ufffd": 1}`, `{"\uFFFD": 1}`, "{\"\ufffd\": 1}", `{"a": "\ud800"}`, `{"\ud83d\ude00": 1}`} {
+		if _, err := domain.ParseMetadata([]byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestReservedMetadata(t *testing.T) {
 	valid := []string{
 		`{"_default_message_ttl": 60}`, `{"_default_message_ttl": 1209600}`, `{"_default_message_ttl": null}`,
