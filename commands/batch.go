@@ -211,7 +211,7 @@ func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) 
 	if e.Now != nil {
 		now = e.Now()
 	}
-	if err := e.decide(w, e.memory.head, now, now); err != nil {
+	if err := e.decide(w, e.memory.head, now); err != nil {
 		return false, err
 	}
 	// Refusals alone prove nothing: the memory they were made on may be old.
@@ -241,17 +241,11 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		e.memory.forget() // so that the next try asks for nothing that may be in the way
 		return LongWay, err
 	}
-	if w.uncertain {
-		at, found, err := eventstore.FindBatch(ctx, e.conn, w.batch.Head.Position, w.batch.ID)
-		if err != nil {
-			return LongWay, err
-		}
-		w.uncertain = false
-		if found {
-			e.Log.Info("the batch was committed although its answer was lost", "batch", w.batch.ID, "at", at)
-			e.memory.forget()
-			return LongWay, e.end(ctx, "ROLLBACK")
-		}
+	if committed, err := e.wasCommitted(ctx, w); err != nil {
+		return LongWay, err
+	} else if committed {
+		e.memory.forget()
+		return LongWay, e.end(ctx, "ROLLBACK")
 	}
 	e.alone = !tail.Lost && len(tail.Events) == 0
 	if tail.Lost {
@@ -261,17 +255,11 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	if !w.complete { // more have come while another replica held the lock
 		e.gather(w)
 	}
-	now := tail.Now
-	if e.Now != nil {
-		now = e.Now()
-	}
-	if earliest := tail.Head.Time.Add(time.Microsecond); now.Before(earliest) {
-		now = earliest
-	}
+	now := e.batchTime(tail)
 	if err := e.load(ctx, w, now); err != nil {
 		return LongWay, err
 	}
-	if err := e.decide(w, tail.Head, now, now); err != nil {
+	if err := e.decide(w, tail.Head, now); err != nil {
 		return LongWay, err
 	}
 	head, err := e.write(ctx, w, tail.Head)
@@ -296,6 +284,35 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	w.uncertain = false
 	e.memory.install(w.state, head)
 	return LongWay, nil
+}
+
+// wasCommitted tells whether the last try was committed although its answer was lost.
+// It is asked behind the lock, which waits for that try's transaction to end.
+func (e *Executor) wasCommitted(ctx context.Context, w *work) (bool, error) {
+	if !w.uncertain {
+		return false, nil
+	}
+	at, found, err := eventstore.FindBatch(ctx, e.conn, w.batch.Head.Position, w.batch.ID)
+	if err != nil {
+		return false, err
+	}
+	w.uncertain = false
+	if found {
+		e.Log.Info("the batch was committed although its answer was lost", "batch", w.batch.ID, "at", at)
+	}
+	return found, nil
+}
+
+// batchTime is the clock, or just behind the last event where the clock is not.
+func (e *Executor) batchTime(tail eventstore.Tail) time.Time {
+	now := tail.Now
+	if e.Now != nil {
+		now = e.Now()
+	}
+	if earliest := tail.Head.Time.Add(time.Microsecond); now.Before(earliest) {
+		return earliest
+	}
+	return now
 }
 
 func (e *Executor) end(ctx context.Context, how string) error {
@@ -391,14 +408,14 @@ func (e *Executor) keepAnswers(ctx context.Context, w *work, now time.Time) (kep
 }
 
 // decide makes the decisions one after the other, each on what the ones before it
-// have made of the state. clock is the time that is given to the ledger; zero: it
+// have made of the state. now is also the time that is given to the ledger; zero: it
 // takes its own.
-func (e *Executor) decide(w *work, head eventstore.Head, now, clock time.Time) error {
+func (e *Executor) decide(w *work, head eventstore.Head, now time.Time) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("make batch id: %w", err)
 	}
-	w.batch = eventstore.Batch{ID: id, Head: head, Now: clock}
+	w.batch = eventstore.Batch{ID: id, Head: head, Now: now}
 	position := head.Position + 1
 	for _, p := range w.commands {
 		if p.answered {
