@@ -270,5 +270,7 @@ type Versioned[S any] struct {
 // that another expression names, or 0. It lets a state and its version be loaded in
 // one round trip.
 func LastVersion(stream string) string {
-	return `coalesce((SELECT e.version FROM ledger.events e WHERE e.stream = ` + stream + ` ORDER BY e.version DESC LIMIT 1), 0)`
+	return `coalesce((SELECT e.version FROM ledger.events e
+    WHERE hashtextextended(e.stream, 0) = hashtextextended(` + stream + `, 0) AND e.stream = ` + stream + `
+    ORDER BY e.version DESC LIMIT 1), 0)`
 }
