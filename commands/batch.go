@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime/debug"
 	"time"
 
@@ -193,7 +192,7 @@ func (e *Executor) mayGoShort(w *work) bool {
 		return false
 	}
 	for _, p := range w.commands {
-		if !p.needs.Timeless || len(p.needs.Messages) > 0 || p.request.IdempotencyKey != "" {
+		if !p.needs.Timeless || p.request.IdempotencyKey != "" {
 			return false
 		}
 	}
@@ -204,7 +203,7 @@ func (e *Executor) mayGoShort(w *work) bool {
 // decisions need and nobody has written since. Otherwise nothing is done.
 func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) {
 	w.state = newState(e.Limits)
-	if missing := e.memory.recall(w.commands, w.state); len(missing) > 0 {
+	if missing := e.memory.recall(w.queues(), w.state); len(missing) > 0 {
 		return false, nil
 	}
 	var now time.Time
@@ -320,37 +319,6 @@ func (e *Executor) end(ctx context.Context, how string) error {
 		return fmt.Errorf("%s: %w", how, err)
 	}
 	return nil
-}
-
-// load fills the state with what the commands need.
-func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
-	w.state = newState(e.Limits)
-	if missing := e.memory.recall(w.commands, w.state); len(missing) > 0 {
-		queues, err := e.Loader.Queues(ctx, e.conn, missing)
-		if err != nil {
-			return err
-		}
-		maps.Copy(w.state.queues, queues)
-	}
-	if err := e.loadMessages(ctx, w, now); err != nil {
-		return err
-	}
-	return e.findAnswers(ctx, w, now)
-}
-
-func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) error {
-	var refs []domain.MessageRef
-	for _, p := range w.commands {
-		for _, id := range p.needs.Messages {
-			refs = append(refs, domain.MessageRef{Queue: p.needs.Queue, ID: id})
-		}
-	}
-	if len(refs) == 0 {
-		return nil
-	}
-	var err error
-	w.state.messages, err = e.Loader.Messages(ctx, e.conn, refs, now)
-	return err
 }
 
 // findAnswers answers commands whose idempotency key has been answered before.

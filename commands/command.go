@@ -25,14 +25,18 @@ type Rank int
 
 // The ranks, in the order of deciding.
 const (
-	Frees Rank = iota // deletes of queues and messages
+	Frees Rank = iota // deletes of queues and messages, releases and renewals of claims
 	Adds              // creates, changes, posts
+	Takes             // claims and pops
 )
 
 // Needs is what a command has to know, and what the executor has to know of it.
 type Needs struct {
 	Queue    domain.QueueID     // the queue it is about
 	Messages []domain.MessageID // messages of that queue, by id
+	Named    domain.ClaimID     // the claim that is named with the messages; zero: none
+	Claim    domain.ClaimID     // a claim of that queue, with its messages; zero: none
+	Free     int                // so many of the queue's oldest free messages
 	Rank     Rank
 	Size     int // bytes the command adds to its batch, roughly
 	// Timeless: the decision does not look at the moment's time, so it may be made

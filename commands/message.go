@@ -1,6 +1,10 @@
 package commands
 
-import "nabu/domain"
+import (
+	"time"
+
+	"nabu/domain"
+)
 
 // rowSize is what a message costs a batch besides its body, in bytes. It keeps the
 // time of a batch in bounds when it has many small messages.
@@ -33,19 +37,23 @@ func (c PostMessages) Decide(s *State, at domain.Moment) ([]domain.MessageID, []
 
 // DeleteMessage asks for one message to go. The answer tells whether it was there.
 type DeleteMessage struct {
-	Queue     domain.QueueID
-	ID        domain.MessageID
-	WithClaim bool // the client named a claim that is to hold the message
+	Queue domain.QueueID
+	ID    domain.MessageID
+	// WithClaim: the client named a claim that is to hold the message; Claim is zero
+	// if what it named is no id.
+	WithClaim bool
+	Claim     domain.ClaimID
 }
 
-// Needs: the queue and the message.
+// Needs: the queue, the message, and whether the claim is live.
 func (c DeleteMessage) Needs() Needs {
-	return Needs{Queue: c.Queue, Messages: []domain.MessageID{c.ID}, Rank: Frees, Size: rowSize}
+	return Needs{Queue: c.Queue, Messages: []domain.MessageID{c.ID}, Named: c.Claim, Rank: Frees, Size: rowSize}
 }
 
-// Decide deletes the message if it is there.
-func (c DeleteMessage) Decide(s *State, _ domain.Moment) (deleted bool, events []domain.Event, err error) {
-	events, err = s.Queue(c.Queue).DeleteOne(c.Queue, s.Message(c.Queue, c.ID), c.WithClaim)
+// Decide deletes the message if it is there and the claim, if any, allows it.
+func (c DeleteMessage) Decide(s *State, at domain.Moment) (deleted bool, events []domain.Event, err error) {
+	named := domain.NamedClaim{Given: c.WithClaim, ID: c.Claim, Live: s.Live(c.Queue, c.Claim)}
+	events, err = s.Queue(c.Queue).DeleteOne(c.Queue, s.Message(c.Queue, c.ID), named, at.Time)
 	return len(events) > 0, events, err
 }
 
@@ -54,6 +62,10 @@ func (c DeleteMessage) Decide(s *State, _ domain.Moment) (deleted bool, events [
 type DeleteMessages struct {
 	Queue domain.QueueID
 	IDs   []domain.MessageID
+	// Held: each of the messages that are there must be held by one of Claims, or none
+	// is deleted.
+	Held   bool
+	Claims []domain.ClaimID
 }
 
 // Needs: the queue and the messages.
@@ -62,7 +74,7 @@ func (c DeleteMessages) Needs() Needs {
 }
 
 // Decide deletes those of the messages that are there, each once.
-func (c DeleteMessages) Decide(s *State, _ domain.Moment) (int, []domain.Event, error) {
+func (c DeleteMessages) Decide(s *State, at domain.Moment) (int, []domain.Event, error) {
 	var there []domain.Message
 	seen := map[domain.MessageID]bool{}
 	for _, id := range c.IDs {
@@ -71,5 +83,49 @@ func (c DeleteMessages) Decide(s *State, _ domain.Moment) (int, []domain.Event, 
 			there = append(there, *m)
 		}
 	}
-	return len(there), s.Queue(c.Queue).DeleteMessages(c.Queue, there), nil
+	q := s.Queue(c.Queue)
+	if c.Held {
+		events, err := q.DeleteHeld(c.Queue, there, c.Claims, at.Time)
+		return len(there), events, err
+	}
+	return len(there), q.DeleteMessages(c.Queue, there, at.Time), nil
+}
+
+// Taken is a message that a client got by a claim or a pop. Times are whole seconds.
+type Taken struct {
+	ID         domain.MessageID
+	Place      domain.Place
+	TTL        int
+	Age        int // since posting, never negative
+	ClaimCount int
+	Claim      domain.ClaimID // zero: popped
+	Body       string         // empty: too long to be carried along; it can be read by place
+}
+
+func takenOf(messages []domain.Message, now time.Time) []Taken {
+	taken := make([]Taken, len(messages))
+	for i, m := range messages {
+		age := max(int(now.Sub(m.Created)/time.Second), 0)
+		taken[i] = Taken{ID: m.ID, Place: m.Place, TTL: m.TTL, Age: age, ClaimCount: m.ClaimCount, Claim: m.Claim, Body: m.Body}
+	}
+	return taken
+}
+
+// PopMessages asks for the oldest free messages of a queue for good: they are gone
+// when the answer comes.
+type PopMessages struct {
+	Queue domain.QueueID
+	Limit int
+}
+
+// Needs: the queue and its oldest free messages.
+func (c PopMessages) Needs() Needs {
+	return Needs{Queue: c.Queue, Free: c.Limit, Rank: Takes, Size: rowSize * c.Limit}
+}
+
+// Decide takes as many as there are. A pop is no claim: it counts for nothing.
+func (c PopMessages) Decide(s *State, at domain.Moment) ([]Taken, []domain.Event, error) {
+	free := s.Free(c.Queue)
+	free = free[:min(len(free), c.Limit)]
+	return takenOf(free, at.Time), s.Queue(c.Queue).Pop(c.Queue, free), nil
 }

@@ -62,3 +62,19 @@ func (c DeleteQueue) Decide(s *State, _ domain.Moment) (deleted bool, events []d
 	events, err = s.Queue(c.Queue).Delete(c.Queue)
 	return len(events) > 0, events, err
 }
+
+// PurgeQueue asks for all messages of a queue to go. The answer tells whether there
+// was a queue.
+type PurgeQueue struct {
+	Queue domain.QueueID
+}
+
+// Needs: the queue.
+func (c PurgeQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Frees} }
+
+// Decide empties the queue if it is there. That costs the same however many messages
+// it holds: one mark says that all before it are gone.
+func (c PurgeQueue) Decide(s *State, _ domain.Moment) (purged bool, events []domain.Event, err error) {
+	events = s.Queue(c.Queue).Purge(c.Queue)
+	return len(events) > 0, events, nil
+}

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,14 @@ type Loader interface {
 	// Queues finds queues and the versions of their streams. One that is not there
 	// is the zero Queue; its stream may have a version all the same.
 	Queues(ctx context.Context, tx eventstore.Tx, ids []domain.QueueID) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error)
-	// Messages finds messages that are alive at a time. The others are left out.
-	Messages(ctx context.Context, tx eventstore.Tx, refs []domain.MessageRef, at time.Time) (map[domain.MessageRef]domain.Message, error)
+	// Messages finds messages that are alive at a time; the others are left out. It
+	// also tells which of the claims that are named with those are live in the queue.
+	Messages(ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, at time.Time) (
+		map[domain.MessageRef]domain.Message, map[domain.ClaimRef]bool, error)
+	// Claims finds claims that are live at a time; the others are left out.
+	Claims(ctx context.Context, tx eventstore.Tx, refs []domain.ClaimRef, at time.Time) (map[domain.ClaimRef]domain.Claim, error)
+	// Free finds the oldest free messages of queues at a time.
+	Free(ctx context.Context, tx eventstore.Tx, needs []domain.FreeNeed, at time.Time) (map[domain.QueueID]domain.FreeMessages, error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -25,9 +32,18 @@ type State struct {
 	Limits   domain.Limits
 	queues   map[domain.QueueID]queueState
 	messages map[domain.MessageRef]domain.Message
+	claims   map[domain.ClaimRef]domain.Claim
+	// live are claims that were named with messages and are live.
+	live map[domain.ClaimRef]bool
+	free map[domain.QueueID]*freeState
+	now  time.Time // of the batch; zero on the short way, where nobody asks
 }
 
-type queueState = eventstore.Versioned[domain.Queue]
+// queueState is a queue, its stream's version, and what is remembered of it.
+type queueState struct {
+	eventstore.Versioned[domain.Queue]
+	mark domain.Mark
+}
 
 func newState(limits domain.Limits) *State {
 	return &State{Limits: limits, queues: map[domain.QueueID]queueState{}}
@@ -36,13 +52,43 @@ func newState(limits domain.Limits) *State {
 // Queue is the queue as it stands now.
 func (s *State) Queue(id domain.QueueID) domain.Queue { return s.queues[id].State }
 
+// there tells whether a message that was loaded is still in its queue.
+func (s *State) there(queue domain.QueueID, m domain.Message) bool {
+	q := s.Queue(queue)
+	return m.QueueNumber == q.Number && m.Place > q.Purged
+}
+
 // Message is a message of the queue, or nil when it is not there.
 func (s *State) Message(queue domain.QueueID, id domain.MessageID) *domain.Message {
-	m, there := s.messages[domain.MessageRef{Queue: queue, ID: id}]
-	if !there || m.QueueNumber != s.Queue(queue).Number {
+	m, found := s.messages[domain.MessageRef{Queue: queue, ID: id}]
+	if !found || !s.there(queue, m) {
 		return nil
 	}
 	return &m
+}
+
+// Claim is a live claim of the queue with the messages that it still holds, or nil
+// when there is none.
+func (s *State) Claim(queue domain.QueueID, id domain.ClaimID) *domain.Claim {
+	claim, found := s.claims[domain.ClaimRef{Queue: queue, ID: id}]
+	if !found || !s.Queue(queue).Exists() {
+		return nil
+	}
+	claim.Messages = slices.DeleteFunc(slices.Clone(claim.Messages), func(m domain.Message) bool { return !s.there(queue, m) })
+	return &claim
+}
+
+// Live tells whether a claim that was named with a message is live in the queue.
+func (s *State) Live(queue domain.QueueID, id domain.ClaimID) bool {
+	return s.live[domain.ClaimRef{Queue: queue, ID: id}]
+}
+
+// Free are the oldest free messages of the queue, in its order.
+func (s *State) Free(queue domain.QueueID) []domain.Message {
+	if free := s.free[queue]; free != nil {
+		return free.Messages
+	}
+	return nil
 }
 
 // record overlays the state with an event that the batch decided and gives the
@@ -55,13 +101,61 @@ func (s *State) record(position int64, e domain.Event) (version int64) {
 	q := s.queues[id]
 	q.Version++
 	q.State.Apply(position, e)
+	if swept, ok := e.(domain.MessagesSwept); ok && swept.Lowest > 0 {
+		q.mark.Place = min(q.mark.Place, swept.Lowest) // what those claims held is found no more by their end
+	}
 	s.queues[id] = q
-	if deleted, ok := e.(domain.MessagesDeleted); ok {
-		for _, m := range deleted.Messages {
-			delete(s.messages, domain.MessageRef{Queue: id, ID: m.ID})
+	if free := s.free[id]; free != nil {
+		free.record(position, e, s.now)
+		if released, ok := e.(domain.ClaimReleased); ok {
+			free.release(s.Claim(id, released.Claim))
 		}
 	}
+	s.recordMessages(id, e)
 	return q.Version
+}
+
+// recordMessages overlays the messages and claims that were loaded by name.
+func (s *State) recordMessages(queue domain.QueueID, e domain.Event) {
+	switch e := e.(type) {
+	case domain.MessagesDeleted:
+		for _, m := range e.Messages {
+			delete(s.messages, domain.MessageRef{Queue: queue, ID: m.ID})
+			if m.Claim != nil {
+				s.letGo(domain.ClaimRef{Queue: queue, ID: *m.Claim}, m.Place)
+			}
+		}
+	case domain.ClaimRenewed:
+		ref := domain.ClaimRef{Queue: queue, ID: e.Claim}
+		life := domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}
+		claim := s.claims[ref]
+		claim.Messages = slices.Clone(claim.Messages)
+		for i := range claim.Messages {
+			life.Hold(&claim.Messages[i], e.Claim, s.now)
+		}
+		s.claims[ref] = claim
+	case domain.ClaimReleased:
+		ref := domain.ClaimRef{Queue: queue, ID: e.Claim}
+		delete(s.claims, ref)
+		delete(s.live, ref)
+		for _, at := range e.Messages {
+			ref := domain.MessageRef{Queue: queue, ID: at.ID}
+			if m, loaded := s.messages[ref]; loaded {
+				m.Claim, m.ClaimEnds = domain.ClaimID{}, time.Time{}
+				s.messages[ref] = m
+			}
+		}
+	}
+}
+
+// letGo takes a message out of a claim that was loaded.
+func (s *State) letGo(ref domain.ClaimRef, place domain.Place) {
+	claim, loaded := s.claims[ref]
+	if !loaded {
+		return
+	}
+	claim.Messages = slices.DeleteFunc(slices.Clone(claim.Messages), func(m domain.Message) bool { return m.Place == place })
+	s.claims[ref] = claim
 }
 
 // memory is what the executor remembers between batches: queues as they stood at a
@@ -82,21 +176,17 @@ const (
 
 func newMemory() *memory { return &memory{queues: map[domain.QueueID]queueState{}} }
 
-// recall copies the queues that the commands need into a state, and tells those
-// that are not remembered.
-func (m *memory) recall(commands []*pending, s *State) (missing []domain.QueueID) {
-	for _, p := range commands {
-		id := p.needs.Queue
+// recall copies queues into a state, and tells those that are not remembered.
+func (m *memory) recall(ids []domain.QueueID, s *State) (missing []domain.QueueID) {
+	for _, id := range ids {
 		if _, there := s.queues[id]; there {
 			continue
 		}
 		q, remembered := m.queues[id]
-		if remembered {
-			s.queues[id] = q
-			continue
+		s.queues[id] = q
+		if !remembered {
+			missing = append(missing, id)
 		}
-		s.queues[id] = queueState{}
-		missing = append(missing, id)
 	}
 	return missing
 }
@@ -105,6 +195,9 @@ func (m *memory) recall(commands []*pending, s *State) (missing []domain.QueueID
 func (m *memory) install(s *State, head eventstore.Head) {
 	m.head, m.known = head, true
 	for id, q := range s.queues {
+		if free := s.free[id]; free != nil {
+			q.mark = domain.Mark{Place: free.low(head.Position), Since: s.now}
+		}
 		m.put(id, q)
 	}
 	for id := range m.queues { // in no order: whatever comes first goes
@@ -141,7 +234,10 @@ func (m *memory) fold(e eventstore.TailEvent) {
 	q, remembered := m.queues[id]
 	switch {
 	case !isQueue || !remembered:
-	case strings.HasPrefix(e.Type, "messages."):
+	case e.Type == (domain.MessagesSwept{}).EventType():
+		q.Version, q.mark = e.Version, domain.Mark{} // the ends of claims are swept away
+		m.queues[id] = q
+	case strings.HasPrefix(e.Type, "messages."), strings.HasPrefix(e.Type, "claim."):
 		q.Version = e.Version
 		m.queues[id] = q
 	default:

@@ -8,6 +8,8 @@ const (
 	MinMessageTTL     = 60
 	MinMessageDelay   = 0
 	MinDeadLetterTTL  = 60
+	MinClaimTTL       = 60
+	MinClaimGrace     = 60
 	MaxQueueName      = 64
 	MaxProject        = 256
 	MaxPostedMessages = 1 << placeIndexBits // messages of one POST
@@ -24,6 +26,12 @@ type Limits struct {
 	MaxQueueMetadata    int // the whole body of a queue's PUT or PATCH
 	MaxQueuesPerPage    int
 	MaxMessagesPerPage  int // also the number of ids in one call
+
+	MaxMessagesPerClaimOrPop int
+	DefaultClaimTTL          int
+	MaxClaimTTL              int
+	DefaultClaimGrace        int
+	MaxClaimGrace            int
 }
 
 // DefaultLimits are Zaqar's.
@@ -37,6 +45,12 @@ func DefaultLimits() Limits {
 		MaxQueueMetadata:    65536,
 		MaxQueuesPerPage:    20,
 		MaxMessagesPerPage:  20,
+
+		MaxMessagesPerClaimOrPop: 20,
+		DefaultClaimTTL:          300,
+		MaxClaimTTL:              43200,
+		DefaultClaimGrace:        60,
+		MaxClaimGrace:            43200,
 	}
 }
 
@@ -54,6 +68,11 @@ func (l Limits) Check() error {
 		{"max_queue_metadata", l.MaxQueueMetadata, 0, 1 << 20},
 		{"max_queues_per_page", l.MaxQueuesPerPage, 1, 1000},
 		{"max_messages_per_page", l.MaxMessagesPerPage, 1, 1000},
+		{"max_messages_per_claim_or_pop", l.MaxMessagesPerClaimOrPop, 1, 1000},
+		{"max_claim_ttl", l.MaxClaimTTL, MinClaimTTL, 365 * 86400},
+		{"default_claim_ttl", l.DefaultClaimTTL, MinClaimTTL, l.MaxClaimTTL},
+		{"max_claim_grace", l.MaxClaimGrace, MinClaimGrace, 365 * 86400},
+		{"default_claim_grace", l.DefaultClaimGrace, MinClaimGrace, l.MaxClaimGrace},
 	} {
 		if bound.value < bound.min || bound.value > bound.max {
 			return fmt.Errorf("%s must be between %d and %d, not %d", bound.name, bound.min, bound.max, bound.value)

@@ -3,6 +3,8 @@ package domain
 import (
 	"encoding/binary"
 	"encoding/json"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -108,14 +110,27 @@ type MessagesDeleted struct {
 	Messages []DeletedMessage `json:"messages"`
 }
 
-// DeletedMessage is one of the messages and where it stood.
+// DeletedMessage is one of the messages, where it stood, and the live claim that held
+// it, if one did.
 type DeletedMessage struct {
 	ID    MessageID `json:"id"`
 	Place Place     `json:"place"`
+	Claim *ClaimID  `json:"claim,omitempty"`
 }
 
 func (MessagesDeleted) EventType() string { return "messages.deleted.v1" }
 func (e MessagesDeleted) Stream() string  { return QueueID{e.Project, e.Queue}.Stream() }
+
+// MessagesPopped: a client took free messages for good.
+type MessagesPopped struct {
+	Project  string      `json:"project"`
+	Queue    string      `json:"queue"`
+	Number   int64       `json:"number"`
+	Messages []MessageAt `json:"messages"`
+}
+
+func (MessagesPopped) EventType() string { return "messages.popped.v1" }
+func (e MessagesPopped) Stream() string  { return QueueID{e.Project, e.Queue}.Stream() }
 
 // NewMessage is a message that a client wants to post.
 type NewMessage struct {
@@ -213,28 +228,87 @@ type Message struct {
 	ID          MessageID
 	Place       Place
 	QueueNumber int64
+	Client      string
+	TTL         int // whole seconds
+	Created     time.Time
+	Expires     time.Time
+	ClaimCount  int
+	// Claim is the last one to hold it, zero for none; it does so until ClaimEnds.
+	Claim     ClaimID
+	ClaimEnds time.Time
+	Body      string // empty: not loaded
 }
 
-// DeleteOne decides what a request to delete one message records. There is no
-// live claim that could hold it, so a claim given with the request is refused.
-func (q Queue) DeleteOne(id QueueID, m *Message, withClaim bool) ([]Event, error) {
+// Holder is the claim that holds the message now, or zero.
+func (m Message) Holder(now time.Time) ClaimID {
+	if now.Before(m.ClaimEnds) {
+		return m.Claim
+	}
+	return ClaimID{}
+}
+
+// NamedClaim is a claim that a client named with a deletion.
+type NamedClaim struct {
+	Given bool
+	ID    ClaimID // zero: what was given is no id
+	Live  bool    // in the message's queue
+}
+
+// DeleteOne decides what a request to delete one message records. A message that is
+// held can be deleted with its claim only, and a claim that is named must hold it.
+func (q Queue) DeleteOne(id QueueID, m *Message, named NamedClaim, now time.Time) ([]Event, error) {
 	if m == nil || !q.Exists() {
 		return nil, nil
 	}
-	if withClaim {
+	holder := m.Holder(now)
+	held := holder != ClaimID{}
+	switch {
+	case named.Given && held && named.ID == holder:
+	case named.Given && held && named.Live:
+		return nil, Errorf(HeldByOther, "message %s is held by another claim", m.ID)
+	case named.Given:
 		return nil, Errorf(NotHeld, "claim_id does not name a live claim that holds the message")
+	case held:
+		return nil, Errorf(HeldByOther, "message %s is held by a claim; it can be deleted with its claim_id only", m.ID)
 	}
-	return q.DeleteMessages(id, []Message{*m}), nil
+	return q.DeleteMessages(id, []Message{*m}, now), nil
+}
+
+// DeleteHeld decides what a request to delete messages of some claims records: all
+// of them, or a refusal when one is held by none of these.
+func (q Queue) DeleteHeld(id QueueID, gone []Message, claims []ClaimID, now time.Time) ([]Event, error) {
+	for _, m := range gone {
+		if holder := m.Holder(now); holder == (ClaimID{}) || !slices.Contains(claims, holder) {
+			return nil, Errorf(HeldByOther, "message %s is held by none of the claims in claim_ids", m.ID)
+		}
+	}
+	return q.DeleteMessages(id, gone, now), nil
 }
 
 // DeleteMessages records that the messages are gone.
-func (q Queue) DeleteMessages(id QueueID, gone []Message) []Event {
+func (q Queue) DeleteMessages(id QueueID, gone []Message, now time.Time) []Event {
 	if len(gone) == 0 || !q.Exists() {
 		return nil
 	}
 	deleted := MessagesDeleted{Project: id.Project, Queue: id.Name, Number: q.Number}
 	for _, m := range gone {
-		deleted.Messages = append(deleted.Messages, DeletedMessage{m.ID, m.Place})
+		its := DeletedMessage{ID: m.ID, Place: m.Place}
+		if holder := m.Holder(now); holder != (ClaimID{}) {
+			its.Claim = &holder
+		}
+		deleted.Messages = append(deleted.Messages, its)
 	}
 	return []Event{deleted}
+}
+
+// Pop records that free messages are gone, because a client took them for good.
+func (q Queue) Pop(id QueueID, taken []Message) []Event {
+	if len(taken) == 0 || !q.Exists() {
+		return nil
+	}
+	popped := MessagesPopped{Project: id.Project, Queue: id.Name, Number: q.Number}
+	for _, m := range taken {
+		popped.Messages = append(popped.Messages, MessageAt{m.ID, m.Place})
+	}
+	return []Event{popped}
 }

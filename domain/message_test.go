@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -110,16 +111,44 @@ func TestPost(t *testing.T) {
 
 func TestDeleteMessage(t *testing.T) {
 	there := queueAfter(created(t, `{}`))
-	m := domain.Message{ID: domain.NewMessageID(domain.PlaceOf(2, 0), 9), Place: domain.PlaceOf(2, 0), QueueNumber: 1}
-	gone := []domain.Event{domain.MessagesDeleted{
-		Project: "p1", Queue: "orders", Number: 1, Messages: []domain.DeletedMessage{{ID: m.ID, Place: m.Place}},
-	}}
-	events, err := there.DeleteOne(orders, &m, false)
-	expect(t, events, err, gone, "")
-	events, err = there.DeleteOne(orders, nil, false)
-	expect(t, events, err, nil, "")
-	events, err = there.DeleteOne(orders, nil, true) // an absent message is gone, whatever the claim
-	expect(t, events, err, nil, "")
-	events, err = there.DeleteOne(orders, &m, true)
-	expect(t, events, err, nil, domain.NotHeld)
+	now := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	mine, other := uuid.New(), uuid.New()
+	free := domain.Message{ID: domain.NewMessageID(domain.PlaceOf(2, 0), 9), Place: domain.PlaceOf(2, 0), QueueNumber: 1}
+	held, lapsed := free, free
+	held.Claim, held.ClaimEnds = mine, now.Add(time.Microsecond)
+	lapsed.Claim, lapsed.ClaimEnds = mine, now
+	gone := func(claim *domain.ClaimID) []domain.Event {
+		return []domain.Event{domain.MessagesDeleted{
+			Project: "p1", Queue: "orders", Number: 1, Messages: []domain.DeletedMessage{{ID: free.ID, Place: free.Place, Claim: claim}},
+		}}
+	}
+	live := func(id domain.ClaimID) domain.NamedClaim { return domain.NamedClaim{Given: true, ID: id, Live: true} }
+	dead := func(id domain.ClaimID) domain.NamedClaim { return domain.NamedClaim{Given: true, ID: id} }
+	none, malformed := domain.NamedClaim{}, domain.NamedClaim{Given: true}
+	tests := map[string]struct {
+		message *domain.Message
+		named   domain.NamedClaim
+		then    []domain.Event
+		refused domain.Code
+	}{
+		"free, no claim named":               {&free, none, gone(nil), ""},
+		"absent":                             {nil, none, nil, ""},
+		"absent, whatever the claim":         {nil, malformed, nil, ""},
+		"free, a live claim of others":       {&free, live(other), nil, domain.NotHeld},
+		"free, an unknown claim":             {&free, dead(other), nil, domain.NotHeld},
+		"free, no id":                        {&free, malformed, nil, domain.NotHeld},
+		"free again, the claim that is over": {&lapsed, dead(mine), nil, domain.NotHeld},
+		"free again, no claim named":         {&lapsed, none, gone(nil), ""},
+		"held, no claim named":               {&held, none, nil, domain.HeldByOther},
+		"held, its claim":                    {&held, live(mine), gone(&mine), ""},
+		"held, another live claim":           {&held, live(other), nil, domain.HeldByOther},
+		"held, an unknown claim":             {&held, dead(other), nil, domain.NotHeld},
+		"held, no id":                        {&held, malformed, nil, domain.NotHeld},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			events, err := there.DeleteOne(orders, test.message, test.named, now)
+			expect(t, events, err, test.then, test.refused)
+		})
+	}
 }

@@ -91,12 +91,25 @@ type QueueDeleted struct {
 func (QueueDeleted) EventType() string { return "queue.deleted.v1" }
 func (e QueueDeleted) Stream() string  { return QueueID{e.Project, e.Name}.Stream() }
 
+// QueuePurged: a client emptied a queue. All messages that stood in it are gone,
+// claimed and delayed ones as well.
+type QueuePurged struct {
+	Project string `json:"project"`
+	Name    string `json:"name"`
+	Number  int64  `json:"number"`
+}
+
+func (QueuePurged) EventType() string { return "queue.purged.v1" }
+func (e QueuePurged) Stream() string  { return QueueID{e.Project, e.Name}.Stream() }
+
 // Queue is what the history of one queue adds up to.
 type Queue struct {
 	// Number tells apart the queues that bore the name one after the other: the
 	// position of the event that created this one. 0: there is no such queue now.
 	Number   int64
 	Metadata Metadata
+	// Purged: messages up to this place are gone, whatever the tables still hold.
+	Purged Place
 }
 
 // Exists tells whether the queue is there.
@@ -109,6 +122,8 @@ func (q *Queue) Apply(position int64, e Event) {
 		*q = Queue{Number: position, Metadata: e.Metadata}
 	case QueueMetadataChanged:
 		q.Metadata = e.Metadata
+	case QueuePurged:
+		q.Purged = PlaceOf(position, 0)
 	case QueueDeleted:
 		*q = Queue{}
 	}
@@ -162,6 +177,27 @@ func (q Queue) Delete(id QueueID) ([]Event, error) {
 		return nil, nil
 	}
 	return []Event{QueueDeleted{Project: id.Project, Name: id.Name, Number: q.Number}}, nil
+}
+
+// Purge decides what a request to empty the queue records.
+func (q Queue) Purge(id QueueID) []Event {
+	if !q.Exists() {
+		return nil
+	}
+	return []Event{QueuePurged{Project: id.Project, Name: id.Name, Number: q.Number}}
+}
+
+// DeadLettering is how often a message of the queue may be claimed, and the name of
+// the queue that it goes to instead when it has been. 0: there is no such rule.
+func (q Queue) DeadLettering() (most int, target string) {
+	value, _ := q.Metadata.Value(DeadLetterQueueKey)
+	if json.Unmarshal(value, &target) != nil || CheckQueueName(target) != nil {
+		return 0, ""
+	}
+	if most = q.Metadata.whole(MaxClaimCountKey); most < 1 {
+		return 0, ""
+	}
+	return most, target
 }
 
 // The operations of a metadata patch.

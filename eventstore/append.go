@@ -115,6 +115,9 @@ type Batch struct {
 	ids []uuid.UUID
 }
 
+// AppendParameters is how many AppendArgs there are.
+const AppendParameters = 16
+
 // AppendArgs are the parameters of the database's function ledger.append, which
 // writes the batch: it takes the lock where the transaction does not hold it yet, and
 // returns the batch's time, or NULL when Head is no longer the ledger's head. The

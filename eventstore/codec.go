@@ -56,7 +56,27 @@ var kinds = map[string]kind{
 		}
 		return e, nil
 	}},
-	"messages.deleted.v1": {decode: withoutBodies[domain.MessagesDeleted]},
+	"messages.deleted.v1":   {decode: withoutBodies[domain.MessagesDeleted]},
+	"messages.popped.v1":    {decode: withoutBodies[domain.MessagesPopped]},
+	"messages.claimed.v1":   {decode: withoutBodies[domain.MessagesClaimed]},
+	"claim.renewed.v1":      {decode: withoutBodies[domain.ClaimRenewed]},
+	"claim.released.v1":     {decode: withoutBodies[domain.ClaimReleased]},
+	"queue.purged.v1":       {decode: withoutBodies[domain.QueuePurged]},
+	"messages.swept.v1":     {decode: withoutBodies[domain.MessagesSwept]},
+	"messages.moved-out.v1": {decode: withoutBodies[domain.MessagesMovedOut]},
+	"messages.moved-in.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.MessagesMovedIn](data)
+		if err != nil {
+			return nil, err
+		}
+		if len(bodies) != len(e.Messages) {
+			return nil, fmt.Errorf("%d messages with %d bodies", len(e.Messages), len(bodies))
+		}
+		for i := range e.Messages {
+			e.Messages[i].Body = bodies[i]
+		}
+		return e, nil
+	}},
 }
 
 // EventTypes are the names of all forms of events that were ever stored, sorted.

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"nabu/domain"
 )
@@ -43,9 +45,54 @@ var want = map[string]domain.Event{
 	},
 	"messages.deleted.v1": domain.MessagesDeleted{
 		Project: "c0ffee", Queue: "builds", Number: 41,
-		Messages: []domain.DeletedMessage{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
+		Messages: []domain.DeletedMessage{
+			{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)},
+			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), Place: domain.PlaceOf(42, 1), Claim: &sampleClaim},
+		},
+	},
+	"messages.popped.v1": domain.MessagesPopped{
+		Project: "c0ffee", Queue: "builds", Number: 41,
+		Messages: []domain.MessageAt{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
+	},
+	"messages.claimed.v1": domain.MessagesClaimed{
+		Project: "c0ffee", Queue: "builds", Number: 41, Claim: sampleClaim, TTL: 300, Grace: 60,
+		Messages: []domain.ClaimedMessage{
+			{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)},
+			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), Place: domain.PlaceOf(42, 1), Extended: true},
+		},
+	},
+	"claim.renewed.v1": domain.ClaimRenewed{
+		Project: "c0ffee", Queue: "builds", Number: 41, Claim: sampleClaim, TTL: 600, Grace: 120,
+		Messages: []domain.ClaimedMessage{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0), Extended: true}},
+	},
+	"claim.released.v1": domain.ClaimReleased{
+		Project: "c0ffee", Queue: "builds", Number: 41, Claim: sampleClaim,
+		Messages: []domain.MessageAt{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
+	},
+	"messages.moved-out.v1": domain.MessagesMovedOut{
+		Project: "c0ffee", Queue: "builds", Number: 41, To: "broken",
+		Messages: []domain.MessageAt{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
+	},
+	"messages.moved-in.v1": domain.MessagesMovedIn{
+		Project: "c0ffee", Queue: "broken", Number: 43, From: "builds",
+		Messages: []domain.MovedMessage{{
+			ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), From: domain.PlaceOf(42, 0),
+			Client: "9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4", TTL: 3600,
+			Created: time.Date(2026, 3, 1, 10, 0, 0, 250000, time.UTC), Expires: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+			Body: `{"event": "compiled", "job": 17}`,
+		}},
+	},
+	"queue.purged.v1": domain.QueuePurged{Project: "c0ffee", Name: "builds", Number: 41},
+	"messages.swept.v1": domain.MessagesSwept{
+		Project: "c0ffee", Queue: "builds", Number: 41,
+		Expired: []domain.PlaceRange{{First: domain.PlaceOf(42, 0), Last: domain.PlaceOf(42, 1)}},
+		Upto:    domain.PlaceOf(44, 0), Clean: true,
+		Claims: []domain.ClaimID{sampleClaim}, Lowest: domain.PlaceOf(42, 0),
+		Counted: domain.PlaceOf(45, 3), CountedAfter: domain.PlaceOf(44, 0), Over: true,
 	},
 }
+
+var sampleClaim = uuid.MustParse("0199b9a0-6d7a-7c31-9a53-0242ac120002")
 
 func TestEverySampleDecodes(t *testing.T) {
 	for name, event := range want {

@@ -10,6 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
+
+	"nabu/domain"
+	"nabu/internal/pgarray"
 )
 
 var (
@@ -104,4 +107,31 @@ func readPage(ctx context.Context, tx Tx, query string, args []any) ([]RecordedE
 		events = append(events, e)
 	}
 	return events, rows.Err()
+}
+
+// Bodies reads the bodies that events have brought to places: the text at the place's
+// index in the event at its position. Places that none of these belong to are left out.
+func Bodies(ctx context.Context, tx Tx, places []domain.Place) (map[domain.Place]string, error) {
+	rows, err := tx.QueryContext(ctx, `
+SELECT asked.place, e.bodies[(asked.place & 65535) + 1]
+FROM unnest($1::bigint[]) AS asked (place)
+JOIN ledger.events e ON e.position = asked.place >> 16
+WHERE e.bodies[(asked.place & 65535) + 1] IS NOT NULL`, pgarray.BigInts(places))
+	if err != nil {
+		return nil, fmt.Errorf("read bodies: %w", err)
+	}
+	defer rows.Close()
+	bodies := make(map[domain.Place]string, len(places))
+	for rows.Next() {
+		var place domain.Place
+		var body string
+		if err := rows.Scan(&place, &body); err != nil {
+			return nil, fmt.Errorf("read bodies: %w", err)
+		}
+		bodies[place] = body
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read bodies: %w", err)
+	}
+	return bodies, nil
 }

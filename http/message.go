@@ -178,7 +178,7 @@ func (s *Server) listMessages(c *call) error {
 	next.addFlag("include_delayed", true, page.IncludeDelayed)
 	buffer := getBuffer()
 	defer putBuffer(buffer)
-	out := append(appendMessages(append(*buffer, '{'), c.queue, page.Messages), ',')
+	out := append(s.appendMessages(append(*buffer, '{'), c.queue, page.Messages), ',')
 	if n := len(page.Messages); n > 0 {
 		next.add("marker", strconv.FormatInt(int64(page.Messages[n-1].Place), 10))
 		out = appendNext(out, next)
@@ -201,11 +201,10 @@ func (s *Server) readMessageList(q query, list *projections.MessageList, next *l
 		return 0, false, err
 	}
 	next.addFlag("echo", list.Echo, given)
-	claimed, given, err := q.flag("include_claimed")
-	if err != nil {
+	if list.IncludeClaimed, given, err = q.flag("include_claimed"); err != nil {
 		return 0, false, err
 	}
-	next.addFlag("include_claimed", claimed, given)
+	next.addFlag("include_claimed", list.IncludeClaimed, given)
 	if list.IncludeDelayed, _, err = q.flag("include_delayed"); err != nil {
 		return 0, false, err
 	}
@@ -213,18 +212,18 @@ func (s *Server) readMessageList(q query, list *projections.MessageList, next *l
 	if marker == "" {
 		return 0, true, nil
 	}
-	after, resolved = parseMarker(marker)
+	after, list.Marker, resolved = parseMarker(marker)
 	return after, resolved, nil
 }
 
 // parseMarker reads a place, as nabu's own links have it, or a message's id, as
 // openstacksdk sends it: of the last message it got, which may be gone by now.
-func parseMarker(marker string) (domain.Place, bool) {
+func parseMarker(marker string) (after domain.Place, id domain.MessageID, ok bool) {
 	if id, ok := domain.ParseMessageID(marker); ok {
-		return domain.PostingPlace(id), true
+		return domain.PostingPlace(id), id, true
 	}
 	n, whole := wholeNumber(marker)
-	return domain.Place(n), whole && marker[0] >= '0' && marker[0] <= '9'
+	return domain.Place(n), id, whole && marker[0] >= '0' && marker[0] <= '9'
 }
 
 // showMessages serves GET /v2/queues/:queue/messages?ids=.
@@ -238,7 +237,7 @@ func (s *Server) showMessages(c *call, texts []string) error {
 	}
 	buffer := getBuffer()
 	defer putBuffer(buffer)
-	*buffer = append(appendMessages(append(*buffer, '{'), c.queue, found), '}')
+	*buffer = append(s.appendMessages(append(*buffer, '{'), c.queue, found), '}')
 	return writeJSON(c, http.StatusOK, *buffer)
 }
 
@@ -261,26 +260,41 @@ func (s *Server) findMessages(c *call, ids []domain.MessageID) ([]projections.Me
 }
 
 // appendMessages writes messages as the member of that name.
-func appendMessages(out []byte, queue domain.QueueID, messages []projections.Message) []byte {
+func (s *Server) appendMessages(out []byte, queue domain.QueueID, messages []projections.Message) []byte {
 	out = append(out, `"messages":[`...)
 	for i, m := range messages {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = appendMessage(out, queue, m)
+		out = s.appendMessage(out, queue, m)
 	}
 	return append(out, ']')
 }
 
 // appendMessage writes a message with exactly these members: zaqarclient passes them
-// to a constructor that fails on any other.
-func appendMessage(out []byte, queue domain.QueueID, m projections.Message) []byte {
+// to a constructor that fails on any other. It takes a claim's id from behind the
+// href's one "=".
+func (s *Server) appendMessage(out []byte, queue domain.QueueID, m projections.Message) []byte {
 	out = appendUUID(append(out, `{"id":"`...), m.ID)
 	out = appendMessagePath(append(out, `","href":"`...), queue, m.ID)
+	if m.Claim != (domain.ClaimID{}) {
+		out = appendUUID(append(out, "?claim_id="...), m.Claim)
+	}
 	out = strconv.AppendInt(append(out, `","ttl":`...), int64(m.TTL), 10)
 	out = strconv.AppendInt(append(out, `,"age":`...), int64(m.Age), 10)
 	out = append(append(out, `,"body":`...), m.Body...)
-	return append(out, '}')
+	return append(s.appendChecksum(out, m.Body), '}')
+}
+
+// appendChecksum writes the member of that name, where checksums are on.
+func (s *Server) appendChecksum(out, body []byte) []byte {
+	if !s.Checksums {
+		return out
+	}
+	if sum := checksum(string(body)); sum != "" {
+		out = append(append(append(out, `,"checksum":"`...), sum...), '"')
+	}
+	return out
 }
 
 // showMessage serves GET /v2/queues/:queue/messages/:message.
@@ -299,7 +313,7 @@ func (s *Server) showMessage(c *call) error {
 	}
 	buffer := getBuffer()
 	defer putBuffer(buffer)
-	*buffer = appendMessage(*buffer, c.queue, found[0])
+	*buffer = s.appendMessage(*buffer, c.queue, found[0])
 	return writeJSON(c, http.StatusOK, *buffer)
 }
 
@@ -315,35 +329,103 @@ func (s *Server) deleteMessage(c *call) error {
 	if err != nil {
 		return err
 	}
-	if _, err := commands.Run(ctx, s.Executor, commands.DeleteMessage{
-		Queue: c.queue, ID: id, WithClaim: q.text("claim_id") != "",
-	}); err != nil {
+	cmd := commands.DeleteMessage{Queue: c.queue, ID: id}
+	if named := q.text("claim_id"); named != "" {
+		cmd.WithClaim = true
+		cmd.Claim, _ = parseClaimID(named)
+	}
+	if _, err := commands.Run(ctx, s.Executor, cmd); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
 }
 
-// deleteMessages serves DELETE /v2/queues/:queue/messages?ids=. Claims play no role,
-// as in Zaqar.
+// deleteMessages serves DELETE /v2/queues/:queue/messages, by ids or by pop.
 func (s *Server) deleteMessages(c *call) error {
 	q := parseQuery(c.Request().URL.RawQuery)
 	texts, err := q.ids(s.Limits.MaxMessagesPerPage)
 	if err != nil {
 		return err
 	}
-	if len(texts) == 0 || q.text("pop") != "" {
-		return domain.Errorf(domain.Invalid, "the request must name messages by ids, and not pop any")
+	pop, given, err := q.number("pop", s.Limits.MaxMessagesPerClaimOrPop)
+	if err != nil {
+		return err
 	}
-	ids := parseIDs(texts)
-	if len(ids) == 0 {
+	if given == (len(texts) > 0) {
+		return domain.Errorf(domain.Invalid, "the request must either name messages by ids or pop some")
+	}
+	if given {
+		return s.popMessages(c, pop)
+	}
+	cmd := commands.DeleteMessages{Queue: c.queue, IDs: parseIDs(texts), Held: s.DeleteWithClaim}
+	if s.DeleteWithClaim {
+		if cmd.Claims, err = parseClaims(q); err != nil {
+			return err
+		}
+	}
+	if len(cmd.IDs) == 0 {
 		return c.NoContent(http.StatusNoContent)
 	}
 	ctx, err := c.request(nil)
 	if err != nil {
 		return err
 	}
-	if _, err := commands.Run(ctx, s.Executor, commands.DeleteMessages{Queue: c.queue, IDs: ids}); err != nil {
+	if _, err := commands.Run(ctx, s.Executor, cmd); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// parseClaims reads claim_ids, which ids must come with where the operator asks for
+// it. What is no id names no claim.
+func parseClaims(q query) ([]domain.ClaimID, error) {
+	texts := q.list("claim_ids")
+	if len(texts) == 0 {
+		return nil, domain.Errorf(domain.Invalid, "ids must come with claim_ids on this server")
+	}
+	var claims []domain.ClaimID
+	for _, text := range texts {
+		if id, ok := parseClaimID(strings.TrimSpace(text)); ok {
+			claims = append(claims, id)
+		}
+	}
+	return claims, nil
+}
+
+// popMessages serves DELETE /v2/queues/:queue/messages?pop=.
+func (s *Server) popMessages(c *call, limit int) error {
+	ctx, err := c.request(nil)
+	if err != nil {
+		return err
+	}
+	taken, err := commands.Run(ctx, s.Executor, commands.PopMessages{Queue: c.queue, Limit: limit})
+	if err != nil {
+		return err
+	}
+	messages, err := s.withBodies(ctx, taken)
+	if err != nil {
+		return err
+	}
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	out := append(*buffer, `{"messages":[`...)
+	for i, m := range messages {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = s.appendPopped(out, m)
+	}
+	*buffer = append(out, `]}`...)
+	return writeJSON(c, http.StatusOK, *buffer)
+}
+
+// appendPopped writes a message that has gone: it has no href any more, and tells of
+// claims, as in Zaqar.
+func (s *Server) appendPopped(out []byte, m projections.Message) []byte {
+	out = appendUUID(append(out, `{"id":"`...), m.ID)
+	out = strconv.AppendInt(append(out, `","age":`...), int64(m.Age), 10)
+	out = strconv.AppendInt(append(out, `,"ttl":`...), int64(m.TTL), 10)
+	out = append(append(out, `,"body":`...), m.Body...)
+	out = strconv.AppendInt(append(out, `,"claim_id":null,"claim_count":`...), int64(m.ClaimCount), 10)
+	return append(s.appendChecksum(out, m.Body), '}')
 }

@@ -311,8 +311,13 @@ func TestDeleteMessages(t *testing.T) {
 	a.call("DELETE", list+"?ids="+ids[1]+",gone&ids="+ids[2]+","+ids[1]+"&claim_ids=x", ``, 204)
 	a.recorded(deleted(ids[1], ids[2]))
 
-	for _, query := range []string{"", "?ids=", "?ids=,", "?pop=1", "?pop=%20", "?pop=1&ids=" + ids[3], "?ids=a" + strings.Repeat(",a", 20)} {
+	for _, query := range []string{
+		"", "?ids=", "?ids=,", "?pop=", "?pop=0", "?pop=21", "?pop=-1", "?pop=1&ids=" + ids[3], "?ids=a" + strings.Repeat(",a", 20),
+	} {
 		a.call("DELETE", list+query, ``, 400).refused("Invalid API request")
+	}
+	for _, query := range []string{"?pop=%20", "?pop=x", "?pop=1.5"} {
+		a.call("DELETE", list+query, ``, 400).refused("Invalid parameter")
 	}
 	a.recorded()
 	if diff := cmp.Diff(ids[3:], messageIDs(a.call("GET", list+"?echo=1", ``, 200))); diff != "" {

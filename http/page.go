@@ -96,18 +96,26 @@ func (q query) flag(name string) (value, given bool, err error) {
 	return false, true, badRequest("Invalid parameter", "%s must be true or false.", name)
 }
 
-// limit is the size of a page.
+// limit is the size of a page, or of a claim.
 func (q query) limit(highest int) (value int, given bool, err error) {
-	text := q.text("limit")
+	if value, given, err = q.number("limit", highest); !given {
+		value = min(defaultPage, highest)
+	}
+	return value, given, err
+}
+
+// number is an integer parameter from 1 on.
+func (q query) number(name string, highest int) (value int, given bool, err error) {
+	text := q.text(name)
 	if text == "" {
-		return min(defaultPage, highest), false, nil
+		return 0, false, nil
 	}
 	if digits := strings.TrimPrefix(text, "-"); digits == "" || strings.Trim(digits, "0123456789") != "" {
-		return 0, true, badRequest("Invalid parameter", "limit must be an integer.")
+		return 0, true, badRequest("Invalid parameter", "%s must be an integer.", name)
 	}
 	n, fits := wholeNumber(text)
 	if !fits || n < 1 || n > int64(highest) {
-		return 0, true, domain.Errorf(domain.Invalid, "limit must be between 1 and %d", highest)
+		return 0, true, domain.Errorf(domain.Invalid, "%s must be between 1 and %d", name, highest)
 	}
 	return int(n), true, nil
 }

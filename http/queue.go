@@ -84,6 +84,90 @@ func (s *Server) deleteQueue(c *call) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
+// showStats serves GET /v2/queues/:queue/stats.
+func (s *Server) showStats(c *call) error {
+	stats, err := s.Views.Stats(c.Request().Context(), c.queue)
+	if err != nil {
+		return err
+	}
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	out := strconv.AppendInt(append(*buffer, `{"messages":{"claimed":`...), int64(stats.Claimed), 10)
+	out = strconv.AppendInt(append(out, `,"free":`...), int64(stats.Total-stats.Claimed), 10)
+	out = strconv.AppendInt(append(out, `,"total":`...), int64(stats.Total), 10)
+	out = appendMessageAge(out, "oldest", c.queue, stats.Oldest)
+	out = appendMessageAge(out, "newest", c.queue, stats.Newest)
+	*buffer = append(out, `}}`...)
+	return writeJSON(c, http.StatusOK, *buffer)
+}
+
+func appendMessageAge(out []byte, name string, queue domain.QueueID, m *projections.MessageAge) []byte {
+	if m == nil {
+		return out
+	}
+	out = append(append(append(out, `,"`...), name...), `":{"age":`...)
+	out = strconv.AppendInt(out, int64(m.Age), 10)
+	out = m.Created.UTC().AppendFormat(append(out, `,"created":"`...), "2006-01-02T15:04:05Z")
+	out = appendMessagePath(append(out, `","href":"`...), queue, m.ID)
+	return append(out, `"}`...)
+}
+
+// purgeQueue serves POST /v2/queues/:queue/purge.
+func (s *Server) purgeQueue(c *call) error {
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	body, err := readBody(c.Request(), s.Limits.MaxQueueMetadata, buffer)
+	if err != nil {
+		return err
+	}
+	messages, err := decodePurge(body)
+	if err != nil {
+		return err
+	}
+	ctx, err := c.request(body)
+	if err != nil {
+		return err
+	}
+	if messages {
+		if _, err := commands.Run(ctx, s.Executor, commands.PurgeQueue{Queue: c.queue}); err != nil {
+			return err
+		}
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// decodePurge reads what is to be purged. Without a body that is everything.
+func decodePurge(body []byte) (messages bool, err error) {
+	if len(body) == 0 {
+		return true, nil
+	}
+	text, err := parseJSON(body)
+	if err != nil {
+		return false, err
+	}
+	types := ""
+	if isObject(text) {
+		for name, value := range members(text) {
+			if name == "resource_types" {
+				types = value
+			}
+		}
+	}
+	if types == "" || !isArray(types) {
+		return false, domain.Errorf(domain.Invalid, "the body must be an object with a list resource_types")
+	}
+	for item := range elements(types) {
+		switch item {
+		case `"messages"`:
+			messages = true
+		case `"subscriptions"`: // there are none
+		default:
+			return false, domain.Errorf(domain.Invalid, "resource_types may hold messages and subscriptions only")
+		}
+	}
+	return messages, nil
+}
+
 // patchType is what a patch of a queue must say it is. It looks like a JSON patch
 // and has rules of its own, so nothing else is taken for it.
 const patchType = "application/openstack-messaging-v2.0-json-patch"

@@ -39,11 +39,19 @@ func (s *Server) messaging() []route {
 		{"PATCH", "/v2/queues/:queue", "queues:update", s.changeQueue, ""},
 		{"DELETE", "/v2/queues/:queue", "queues:delete", s.deleteQueue, "delete_queue"},
 
+		{"GET", "/v2/queues/:queue/stats", "queues:stats", s.showStats, ""},
+		{"POST", "/v2/queues/:queue/purge", "queues:purge", s.purgeQueue, ""},
+
 		{"POST", "/v2/queues/:queue/messages", "messages:create", s.postMessages, "post_messages"},
 		{"GET", "/v2/queues/:queue/messages", "messages:get_all", s.listMessages, "list_messages"},
 		{"DELETE", "/v2/queues/:queue/messages", "messages:delete_all", s.deleteMessages, "bulk_delete_messages"},
 		{"GET", "/v2/queues/:queue/messages/:message", "messages:get", s.showMessage, ""},
 		{"DELETE", "/v2/queues/:queue/messages/:message", "messages:delete", s.deleteMessage, "delete_messages"},
+
+		{"POST", "/v2/queues/:queue/claims", "claims:create", s.claimMessages, "claim_messages"},
+		{"GET", "/v2/queues/:queue/claims/:claim", "claims:get", s.showClaim, ""},
+		{"PATCH", "/v2/queues/:queue/claims/:claim", "claims:update", s.renewClaim, ""},
+		{"DELETE", "/v2/queues/:queue/claims/:claim", "claims:delete", s.releaseClaim, "delete_claim"},
 	}
 }
 

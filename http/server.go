@@ -40,6 +40,9 @@ type Views interface {
 	CountQueues(ctx context.Context, project string) (int, error)
 	Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error)
 	MessagesByID(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]projections.Message, error)
+	Bodies(ctx context.Context, places []domain.Place) (map[domain.Place]string, error)
+	Claim(ctx context.Context, ref domain.ClaimRef) (claim projections.Claim, exists bool, err error)
+	Stats(ctx context.Context, id domain.QueueID) (projections.Stats, error)
 }
 
 // Pinger is the database, as far as its being there is asked for.
@@ -58,7 +61,13 @@ type Config struct {
 	// AnyClientID takes any text of 10 to 36 characters as Client-ID, not only UUIDs
 	// (Zaqar's client_id_uuid_safe=off).
 	AnyClientID bool
-	Log         *slog.Logger
+	// DeleteWithClaim: messages are deleted by ids only with the ids of the claims that
+	// hold them (Zaqar's message_delete_with_claim_id).
+	DeleteWithClaim bool
+	// Checksums adds the checksum of its body to each message (Zaqar's
+	// enable_checksum).
+	Checksums bool
+	Log       *slog.Logger
 	// LogRequests writes a line for each request. Failures of nabu's own are logged
 	// in any case.
 	LogRequests bool

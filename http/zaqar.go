@@ -56,6 +56,7 @@ var zaqarStatuses = map[domain.Code]zaqarStatus{
 	domain.NotFound:    {http.StatusNotFound, "Not found"},
 	domain.Conflict:    {http.StatusConflict, "Resource conflict"},
 	domain.NotHeld:     {http.StatusBadRequest, "Unable to delete"},
+	domain.HeldByOther: {http.StatusForbidden, "Unable to delete"},
 	domain.KeyReused:   {http.StatusUnprocessableEntity, "Idempotency key reused"},
 	domain.KeyInUse:    {http.StatusConflict, "Idempotency key in use"},
 	domain.Unavailable: {http.StatusServiceUnavailable, "Service temporarily unavailable"},

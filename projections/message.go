@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,9 +13,6 @@ import (
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
 )
-
-// Messages are the messages in each queue.
-var Messages = Projection{Name: "messages", DDL: mustDDL("messages"), Apply: applyToMessages}
 
 // postedRows are posted messages, column by column.
 type postedRows struct {
@@ -44,50 +42,54 @@ func (rows *postedRows) args() []any {
 	}
 }
 
-// applyToMessages adds what was posted and takes away what has gone. A message that
-// comes and goes within the slice is added first.
-func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
-	var posted postedRows
-	var times []time.Time
-	var queues, places []int64
-	for _, recorded := range history {
-		switch e := recorded.Event.(type) {
-		case domain.MessagesPosted:
-			posted.add(recorded.Position, e)
-			for range e.Messages {
-				times = append(times, recorded.RecordedAt)
-			}
-		case domain.MessagesDeleted:
-			for _, m := range e.Messages {
-				queues, places = append(queues, e.Number), append(places, int64(m.Place))
-			}
+// Covers tells whether AppendAndApply can write all these events.
+func (Inlines) Covers(events []eventstore.NewEvent) bool {
+	for _, e := range events {
+		switch e.Event.(type) {
+		case domain.MessagesPosted, domain.MessagesClaimed, domain.ClaimRenewed, domain.ClaimReleased,
+			domain.MessagesDeleted, domain.MessagesPopped:
+		default:
+			return false
 		}
 	}
-	if len(times) > 0 {
-		args := append(posted.args(), pgarray.Times(times))
-		if _, err := tx.ExecContext(ctx, `
-INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
-SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at,
-    m.at + make_interval(secs => m.delay), m.at + make_interval(secs => m.ttl), m.body
-FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::text[], $8::timestamptz[])
-    AS m (queue, place, id, client, ttl, delay, body, at)`, args...); err != nil {
-			return fmt.Errorf("insert messages: %w", err)
-		}
-	}
-	if len(places) > 0 {
-		if _, err := tx.ExecContext(ctx, `
-DELETE FROM messages m
-USING unnest($1::bigint[], $2::bigint[]) AS gone (queue, place)
-WHERE m.queue = gone.queue AND m.place = gone.place`,
-			pgarray.BigInts(queues), pgarray.BigInts(places)); err != nil {
-			return fmt.Errorf("delete messages: %w", err)
-		}
-	}
-	return nil
+	return true
 }
 
-// Covers tells whether all events are posts of messages.
-func (Inlines) Covers(events []eventstore.NewEvent) bool {
+// AppendAndApply writes a batch that changes messages and claims alone in one round
+// trip. The batch must have its time, unless there is nothing in it but posts.
+func (p Inlines) AppendAndApply(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch) (at time.Time, covered bool, err error) {
+	if !p.Covers(b.Events) {
+		return at, false, nil
+	}
+	args, err := b.AppendArgs()
+	if err != nil {
+		return at, true, err
+	}
+	if onlyPosts(b.Events) {
+		at, err = appendMessages(ctx, tx, b, args)
+		return at, true, err
+	}
+	c := foldMessages(b.Recorded(b.Now))
+	row := tx.QueryRowContext(ctx, appendAndWrite, append(args, c.args()...)...)
+	var written any // nothing, in its only column
+	if err := row.Scan(&at, &written); errors.Is(err, sql.ErrNoRows) {
+		return at, true, eventstore.ErrStale
+	} else if err != nil {
+		return at, true, fmt.Errorf("append and write messages: %w", err)
+	}
+	if !at.Equal(b.Now) {
+		return at, true, fmt.Errorf("the batch's time is %s, not %s", at, b.Now)
+	}
+	return at, true, nil
+}
+
+// appendAndWrite writes only when the batch was appended.
+var appendAndWrite = `
+SELECT a.at, write_messages(` + parameters(eventstore.AppendParameters+1, writeArgs) + `)
+FROM (SELECT ledger.append(` + parameters(1, eventstore.AppendParameters) + `) AS at OFFSET 0) AS a
+WHERE a.at IS NOT NULL`
+
+func onlyPosts(events []eventstore.NewEvent) bool {
 	for _, e := range events {
 		if _, posted := e.Event.(domain.MessagesPosted); !posted {
 			return false
@@ -96,59 +98,75 @@ func (Inlines) Covers(events []eventstore.NewEvent) bool {
 	return true
 }
 
-// AppendAndApply writes a batch of nothing but posts in one round trip.
-func (p Inlines) AppendAndApply(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch) (at time.Time, covered bool, err error) {
-	if !p.Covers(b.Events) {
-		return at, false, nil
-	}
+// appendMessages writes a batch of posts, whose time the database may still give.
+func appendMessages(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch, args []any) (time.Time, error) {
 	var posted postedRows
 	for i, e := range b.Events {
 		posted.add(b.Head.Position+int64(i)+1, e.Event.(domain.MessagesPosted))
 	}
-	args, err := b.AppendArgs()
-	if err != nil {
-		return at, true, err
-	}
-	at, err = eventstore.ScanTime(tx.QueryRowContext(ctx, `
-SELECT append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-    $17, $18, $19, $20, $21, $22, $23)`, append(args, posted.args()...)...))
-	return at, true, err
+	return eventstore.ScanTime(tx.QueryRowContext(ctx, appendPosts, append(args, posted.args()...)...))
 }
 
-// Messages finds those of the messages that are alive at a time.
+var appendPosts = `SELECT append_messages(` + parameters(1, eventstore.AppendParameters+7) + `)`
+
+// findMessages is an SQL join: the message m that an asked id, at the place that it
+// carries, names in the queue q. One that was moved stands elsewhere.
+const findMessages = `
+CROSS JOIN LATERAL (
+    SELECT m.* FROM messages m WHERE m.queue = q.number AND m.place = asked.place AND m.id = asked.id
+    UNION ALL
+    SELECT m.* FROM messages m WHERE m.moved AND m.id = asked.id AND m.queue = q.number
+) AS m`
+
+// Messages finds those of the messages that are alive at a time, and tells which of
+// the claims named with them are.
 func (States) Messages(
-	ctx context.Context, tx eventstore.Tx, refs []domain.MessageRef, at time.Time,
-) (map[domain.MessageRef]domain.Message, error) {
+	ctx context.Context, tx eventstore.Tx, refs []domain.MessageNeed, at time.Time,
+) (map[domain.MessageRef]domain.Message, map[domain.ClaimRef]bool, error) {
 	n := len(refs)
-	projects, names, ids, places := make([]string, n), make([]string, n), make([]uuid.UUID, n), make([]domain.Place, n)
+	projects, names, ids := make([]string, n), make([]string, n), make([]uuid.UUID, n)
+	places, claims := make([]domain.Place, n), make([]uuid.UUID, n)
 	for i, ref := range refs {
-		projects[i], names[i], ids[i], places[i] = ref.Queue.Project, ref.Queue.Name, ref.ID, domain.PostingPlace(ref.ID)
+		projects[i], names[i], ids[i], claims[i] = ref.Queue.Project, ref.Queue.Name, ref.ID, ref.Claim
+		places[i] = domain.PostingPlace(ref.ID)
 	}
+	// A claim that holds the message is live; only another one has to be looked for.
 	rows, err := tx.QueryContext(ctx, `
-SELECT asked.project, asked.name, m.id, m.place, m.queue
-FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) AS asked (project, name, id, place)
-JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted
-JOIN messages m ON m.queue = q.number AND m.place = asked.place AND m.id = asked.id
-WHERE m.expires_at > $5::timestamptz`,
-		pgarray.Texts(projects), pgarray.Texts(names), pgarray.UUIDs(ids), pgarray.BigInts(places), at)
+SELECT asked.project, asked.name, asked.claim, asked.claim IS NOT NULL AND (asked.claim IS NOT DISTINCT FROM m.claim
+        AND m.claim_ends > $6 OR EXISTS (
+            SELECT FROM claims c WHERE c.queue = m.queue AND c.id = asked.claim AND c.ends_at > $6 AND NOT c.released)),
+    m.id, m.place, m.queue, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::uuid[]) AS asked (project, name, id, place, claim)
+JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted`+findMessages+`
+WHERE m.expires_at > $6::timestamptz AND m.place > q.purged`,
+		pgarray.Texts(projects), pgarray.Texts(names), pgarray.UUIDs(ids), pgarray.BigInts(places),
+		pgarray.UUIDsOrNull(claims), at)
 	if err != nil {
-		return nil, fmt.Errorf("load messages: %w", err)
+		return nil, nil, fmt.Errorf("load messages: %w", err)
 	}
 	defer rows.Close()
-	found := make(map[domain.MessageRef]domain.Message, n)
+	found, live := make(map[domain.MessageRef]domain.Message, n), map[domain.ClaimRef]bool{}
 	for rows.Next() {
 		var ref domain.MessageRef
+		var named uuid.NullUUID
+		var namedLives bool
 		var m domain.Message
-		if err := rows.Scan(&ref.Queue.Project, &ref.Queue.Name, &ref.ID, &m.Place, &m.QueueNumber); err != nil {
-			return nil, fmt.Errorf("load messages: %w", err)
+		var ends sql.NullTime
+		var claim uuid.NullUUID
+		if err := rows.Scan(&ref.Queue.Project, &ref.Queue.Name, &named, &namedLives, &m.ID, &m.Place, &m.QueueNumber,
+			&m.Client, &m.TTL, &m.Created, &m.Expires, &claim, &ends, &m.ClaimCount); err != nil {
+			return nil, nil, fmt.Errorf("load messages: %w", err)
 		}
-		m.ID = ref.ID
+		m.Claim, m.ClaimEnds, ref.ID = claim.UUID, ends.Time, m.ID
 		found[ref] = m
+		if namedLives {
+			live[domain.ClaimRef{Queue: ref.Queue, ID: named.UUID}] = true
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load messages: %w", err)
+		return nil, nil, fmt.Errorf("load messages: %w", err)
 	}
-	return found, nil
+	return found, live, nil
 }
 
 // Message is a message as a client sees it. Times are whole seconds.
@@ -157,24 +175,33 @@ type Message struct {
 	TTL  int
 	Age  int // since posting, never negative
 	Body []byte
+	// Claim is the live claim that holds it, or zero.
+	Claim domain.ClaimID
+	// ClaimCount is how often it was claimed; only where a command tells it.
+	ClaimCount int
 	// Place is where it stands; a page that ends with it goes on after it.
 	Place domain.Place
 }
 
-const messageColumns = `m.id, m.ttl, m.body, m.place,
+const messageColumns = `m.id, m.ttl, m.body, m.place, CASE WHEN m.claim_ends > t.now THEN m.claim END AS claim,
     greatest(floor(extract(epoch FROM t.now - m.created_at)), 0)::bigint AS age`
 
 // MessageList asks for a page of a queue's messages, oldest first.
 type MessageList struct {
 	Queue domain.QueueID
 	After domain.Place // only messages behind this place
-	Limit int
+	// Marker, if not zero, is a message behind whose place the list begins while it is
+	// in the queue; After is where it stood when it was posted.
+	Marker domain.MessageID
+	Limit  int
 	// Client is whose messages are left out, unless Echo.
 	Client string
 	Echo   bool
 	// IncludeDelayed: also messages whose delay is not over. Messages of a queue
 	// that has no default delay are listed in any case.
 	IncludeDelayed bool
+	// IncludeClaimed: also messages that a claim holds.
+	IncludeClaimed bool
 	// DefaultDelay is the server's, for queues that set none; seconds.
 	DefaultDelay int
 }
@@ -193,9 +220,11 @@ func (v *Views) Messages(ctx context.Context, list MessageList) (MessagePage, er
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
-SELECT q.include_delayed, m.id, m.ttl, m.body, m.place, m.age
+SELECT q.include_delayed, m.id, m.ttl, m.body, m.place, m.claim, m.age
 FROM (
-    SELECT q.number, $6 OR coalesce(nullif(q.default_delay, 0), $7::int) = 0 AS include_delayed,
+    SELECT q.number, greatest(q.purged, coalesce(
+            (SELECT n.place FROM messages n WHERE n.moved AND n.id = $10 AND n.queue = q.number), $3)) AS after,
+        $6 OR coalesce(nullif(q.default_delay, 0), $7::int) = 0 AS include_delayed,
         coalesce($8::timestamptz, statement_timestamp()) AS now
     FROM queues q
     WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted
@@ -203,30 +232,32 @@ FROM (
 LEFT JOIN LATERAL (
     SELECT `+messageColumns+`
     FROM messages m, (SELECT q.now) AS t
-    WHERE m.queue = q.number AND m.place > $3 AND m.expires_at > t.now
+    WHERE m.queue = q.number AND m.place > q.after AND m.expires_at > t.now
         AND (m.visible_at <= t.now OR q.include_delayed)
+        AND ($11 OR m.claim_ends IS NULL OR m.claim_ends <= t.now)
         AND ($5 OR m.client <> $4)
     ORDER BY m.place
     LIMIT $9
 ) AS m ON true
 ORDER BY m.place`,
 		list.Queue.Project, list.Queue.Name, int64(list.After), list.Client, list.Echo,
-		list.IncludeDelayed, list.DefaultDelay, v.now(), list.Limit)
+		list.IncludeDelayed, list.DefaultDelay, v.now(), list.Limit, list.Marker, list.IncludeClaimed)
 	if err != nil {
 		return MessagePage{}, fmt.Errorf("list messages: %w", err)
 	}
 	defer rows.Close()
 	page := MessagePage{Messages: make([]Message, 0, list.Limit), IncludeDelayed: list.IncludeDelayed || list.DefaultDelay == 0}
 	for rows.Next() {
-		var id uuid.NullUUID
+		var id, claim uuid.NullUUID
 		var ttl, place, age sql.NullInt64
 		var body []byte
-		if err := rows.Scan(&page.IncludeDelayed, &id, &ttl, &body, &place, &age); err != nil {
+		if err := rows.Scan(&page.IncludeDelayed, &id, &ttl, &body, &place, &claim, &age); err != nil {
 			return MessagePage{}, fmt.Errorf("list messages: %w", err)
 		}
 		if id.Valid { // otherwise the one row of an empty queue
 			page.Messages = append(page.Messages, Message{
-				ID: id.UUID, TTL: int(ttl.Int64), Age: int(age.Int64), Body: body, Place: domain.Place(place.Int64),
+				ID: id.UUID, TTL: int(ttl.Int64), Age: int(age.Int64), Body: body,
+				Claim: claim.UUID, Place: domain.Place(place.Int64),
 			})
 		}
 	}
@@ -248,26 +279,40 @@ func (v *Views) MessagesByID(ctx context.Context, queue domain.QueueID, ids []do
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT DISTINCT ON (m.place) `+messageColumns+`
 FROM unnest($3::uuid[], $4::bigint[]) AS asked (id, place)
-JOIN queues q ON q.project = $1 AND q.name = $2 AND NOT q.deleted
-JOIN messages m ON m.queue = q.number AND m.place = asked.place AND m.id = asked.id,
-    (SELECT coalesce($5::timestamptz, statement_timestamp()) AS now) AS t
-WHERE m.expires_at > t.now
+JOIN queues q ON q.project = $1 AND q.name = $2 AND NOT q.deleted`+findMessages+`
+CROSS JOIN (SELECT coalesce($5::timestamptz, statement_timestamp()) AS now) AS t
+WHERE m.expires_at > t.now AND m.place > q.purged
 ORDER BY m.place`,
 		queue.Project, queue.Name, pgarray.UUIDs(ids), pgarray.BigInts(places), v.now())
 	if err != nil {
 		return nil, fmt.Errorf("find messages: %w", err)
 	}
+	return scanMessages(rows)
+}
+
+// scanMessages reads rows of messageColumns.
+func scanMessages(rows *sql.Rows) ([]Message, error) {
 	defer rows.Close()
 	var found []Message
 	for rows.Next() {
 		var m Message
-		if err := rows.Scan(&m.ID, &m.TTL, &m.Body, &m.Place, &m.Age); err != nil {
+		var claim uuid.NullUUID
+		if err := rows.Scan(&m.ID, &m.TTL, &m.Body, &m.Place, &claim, &m.Age); err != nil {
 			return nil, fmt.Errorf("find messages: %w", err)
 		}
+		m.Claim = claim.UUID
 		found = append(found, m)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("find messages: %w", err)
 	}
 	return found, nil
+}
+
+// Bodies reads the bodies of messages that were put in these places, out of the
+// history: they are there also when the message has gone.
+func (v *Views) Bodies(ctx context.Context, places []domain.Place) (map[domain.Place]string, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	return eventstore.Bodies(ctx, v.DB, places)
 }

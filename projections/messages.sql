@@ -1,25 +1,66 @@
 -- The messages there are: what clients read and what decisions are made on. Only
--- the event that a message has gone takes its row away; whether it has expired or
--- is still delayed is asked of the time of reading.
+-- the event that a message has gone takes its row away; whether it has expired, is
+-- still delayed or is claimed is asked of the time of reading. No index has a column
+-- that a claim changes, so that claiming rewrites the row alone.
 CREATE TABLE messages (
-    queue      bigint      NOT NULL, -- the queue's number
-    place      bigint      NOT NULL,
-    id         uuid        NOT NULL,
-    client     text        COLLATE "C" NOT NULL,
-    ttl        integer     NOT NULL,
-    created_at timestamptz NOT NULL,
-    visible_at timestamptz NOT NULL, -- when the delay is over
-    expires_at timestamptz NOT NULL,
-    body       text        NOT NULL,
+    queue       bigint      NOT NULL, -- the queue's number
+    place       bigint      NOT NULL,
+    id          uuid        NOT NULL,
+    client      text        COLLATE "C" NOT NULL,
+    ttl         integer     NOT NULL,
+    created_at  timestamptz NOT NULL,
+    visible_at  timestamptz NOT NULL, -- when the delay is over
+    expires_at  timestamptz NOT NULL,
+    claim       uuid,                 -- the last one to hold it
+    claim_ends  timestamptz,
+    claim_count integer     NOT NULL DEFAULT 0,
+    moved       boolean     NOT NULL DEFAULT false, -- stands elsewhere than its id says
+    body        text        NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue, place)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0);
+
+-- For the sweeper, and to leave out what has expired where messages are counted. A
+-- claim changes this time only if the message would not outlive it.
+CREATE INDEX messages_expiry ON messages (expires_at, queue);
+-- What a delay ends with: messages that become free below the mark of a queue.
+CREATE INDEX messages_delay ON messages (queue, visible_at) WHERE visible_at > created_at;
+CREATE INDEX messages_moved ON messages (id) WHERE moved;
+
+-- The claims there are, also those that are over and not swept yet: the messages
+-- they held became free when they ended.
+CREATE TABLE claims (
+    queue      bigint      NOT NULL, -- the queue's number
+    id         uuid        NOT NULL,
+    place      bigint      NOT NULL, -- of the event: a purge behind it empties the claim
+    ttl        integer     NOT NULL,
+    renewed_at timestamptz NOT NULL,
+    ends_at    timestamptz NOT NULL,
+    released   boolean     NOT NULL DEFAULT false, -- given up before its end
+    held       integer     NOT NULL, -- how many of its messages were not deleted
+    places     bigint[]    NOT NULL, -- of the messages it got hold of
+    CONSTRAINT claims_pkey PRIMARY KEY (queue, id)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX claims_end ON claims (queue, ends_at);
+
+-- How many messages of a queue stand behind one place and up to another. Who wants
+-- to know how many there are counts only those behind. Posts leave it alone; the
+-- sweeper moves it on. Queues without a row are counted whole.
+CREATE TABLE message_counts (
+    queue    bigint NOT NULL, -- the queue's number
+    after    bigint NOT NULL,
+    upto     bigint NOT NULL,
+    messages bigint NOT NULL,
+    CONSTRAINT message_counts_pkey PRIMARY KEY (queue)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
 -- Appends a batch of nothing but posts to the ledger and adds its messages, and
 -- returns the batch's time, or NULL when the head is another and nothing was done.
 -- Being one call it is one round trip; being a function whose parameters have types
 -- it is parsed in no time, and its plans are kept by the session, also where a pooler
--- forbids named statements. It inserts what applyToMessages would; it does not share
+-- forbids named statements. It inserts what write_messages would; it does not share
 -- a function with it, since PL/pgSQL copies every array that is handed on.
 CREATE FUNCTION append_messages(
     head bigint, head_id uuid, else_now timestamptz, batch uuid,
@@ -43,5 +84,174 @@ BEGIN
             AS m (queue, place, id, client, ttl, delay, body);
     END IF;
     RETURN now;
+END
+$$;
+
+-- Writes the last word of a slice of history on each message and claim. Rows are
+-- added first and taken away last, so one that comes and goes within the slice is no
+-- special case. "held" are messages whose claim, count or life has changed.
+CREATE FUNCTION write_messages(
+    posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
+    posted_delays integer[], posted_bodies text[], posted_times timestamptz[],
+    held_queues bigint[], held_places bigint[], held_claims uuid[], held_ends timestamptz[], held_counts integer[],
+    held_ttls integer[], held_expiries timestamptz[],
+    claim_queues bigint[], claim_ids uuid[], claim_places bigint[], claim_ttls integer[], claim_times timestamptz[],
+    claim_ends timestamptz[], claim_held integer[], claim_released integer[], claim_messages text[],
+    changed_queues bigint[], changed_claims uuid[], changed_ttls integer[], changed_times timestamptz[],
+    changed_ends timestamptz[], changed_held integer[], changed_released integer[],
+    gone_queues bigint[], gone_places bigint[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(posted_queues) > 0 THEN
+        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
+        SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at,
+            m.at + make_interval(secs => m.delay), m.at + make_interval(secs => m.ttl), m.body
+        FROM unnest(posted_queues, posted_places, posted_ids, posted_clients, posted_ttls, posted_delays,
+            posted_bodies, posted_times) AS m (queue, place, id, client, ttl, delay, body, at);
+    END IF;
+    IF cardinality(held_queues) > 0 THEN
+        UPDATE messages m
+        SET claim = h.claim, claim_ends = h.ends, claim_count = m.claim_count + h.count,
+            ttl = coalesce(nullif(h.ttl, 0), m.ttl),
+            expires_at = CASE WHEN h.ttl = 0 THEN m.expires_at ELSE h.expires_at END
+        FROM unnest(held_queues, held_places, held_claims, held_ends, held_counts, held_ttls, held_expiries)
+            AS h (queue, place, claim, ends, count, ttl, expires_at)
+        WHERE m.queue = h.queue AND m.place = h.place;
+    END IF;
+    IF cardinality(claim_queues) > 0 THEN
+        INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, released, places)
+        SELECT c.queue, c.id, c.place, c.ttl, c.at, c.ends_at, c.held, c.released > 0, c.places::bigint[]
+        FROM unnest(claim_queues, claim_ids, claim_places, claim_ttls, claim_times, claim_ends, claim_held, claim_released,
+            claim_messages) AS c (queue, id, place, ttl, at, ends_at, held, released, places);
+    END IF;
+    IF cardinality(changed_queues) > 0 THEN
+        UPDATE claims c
+        SET ttl = coalesce(nullif(n.ttl, 0), c.ttl), held = c.held + n.held,
+            renewed_at = CASE WHEN n.ttl = 0 THEN c.renewed_at ELSE n.at END,
+            ends_at = coalesce(n.ends_at, c.ends_at), released = c.released OR n.released > 0
+        FROM unnest(changed_queues, changed_claims, changed_ttls, changed_times, changed_ends, changed_held,
+            changed_released) AS n (queue, id, ttl, at, ends_at, held, released)
+        WHERE c.queue = n.queue AND c.id = n.id;
+    END IF;
+    IF cardinality(gone_queues) > 0 THEN
+        WITH gone AS (
+            DELETE FROM messages m
+            USING unnest(gone_queues, gone_places) AS g (queue, place)
+            WHERE m.queue = g.queue AND m.place = g.place
+            RETURNING m.queue, m.place
+        ), counted AS (
+            SELECT g.queue, count(*) AS messages
+            FROM gone g
+            JOIN message_counts n ON n.queue = g.queue AND g.place > n.after AND g.place <= n.upto
+            GROUP BY g.queue
+        )
+        UPDATE message_counts n
+        SET messages = n.messages - c.messages
+        FROM counted c
+        WHERE n.queue = c.queue;
+    END IF;
+END
+$$;
+
+-- The oldest free messages of queues, for decisions made at a time: for each queue at
+-- most as many as are wanted and 100 that were claimed too often (most_claims; 0: no
+-- such rule). Below its mark nothing was free at the time since; what has become free
+-- there since then is found by the claims and delays that ended. Bodies are left out
+-- once they have come to body_bytes, except of messages that were claimed too often.
+-- Each queue ends with a row without an id: from its place on nothing was looked at;
+-- null: all was.
+CREATE FUNCTION free_messages(
+    asked_queues bigint[], purged bigint[], marks bigint[], sinces timestamptz[], wanted integer[], most_claims integer[],
+    now timestamptz, body_bytes bigint
+) RETURNS TABLE (
+    queue bigint, place bigint, id uuid, client text, ttl integer, created_at timestamptz, expires_at timestamptz,
+    claim_count integer, body text
+)
+LANGUAGE plpgsql STABLE
+-- Rows come by the order of the primary key, whatever the statistics of a table say
+-- that was empty a second ago.
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off AS $$
+DECLARE
+    m record;
+    mark bigint;
+    freed bigint[];
+    live integer;
+    dead integer;
+    dead_bytes bigint;
+    full_at bigint;
+BEGIN
+    FOR i IN 1 .. cardinality(asked_queues) LOOP
+        mark := greatest(marks[i], purged[i] + 1);
+        live := 0;
+        dead := 0;
+        dead_bytes := 0;
+        full_at := NULL;
+        freed := NULL;
+        IF marks[i] > purged[i] + 1 THEN
+            SELECT array_agg(DISTINCT f.place ORDER BY f.place) INTO freed
+            FROM (
+                SELECT p.place
+                FROM claims c CROSS JOIN LATERAL unnest(c.places) AS p (place)
+                WHERE c.queue = asked_queues[i] AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
+                UNION ALL
+                SELECT d.place
+                FROM messages d
+                WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at
+                    AND d.visible_at >= sinces[i] AND d.visible_at <= free_messages.now
+            ) AS f
+            WHERE f.place < mark AND f.place > purged[i];
+            -- A few are looked up one by one; for many it is better to walk again.
+            IF cardinality(freed) > 200 THEN
+                mark := freed[1];
+                freed := NULL;
+            END IF;
+        END IF;
+        FOR m IN
+            (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.body
+            FROM unnest(freed) AS u (place)
+            JOIN messages f ON f.queue = asked_queues[i] AND f.place = u.place
+            WHERE f.visible_at <= free_messages.now AND f.expires_at > free_messages.now
+                AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
+            ORDER BY u.place)
+            UNION ALL
+            (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.body
+            FROM messages f
+            WHERE f.queue = asked_queues[i] AND f.place >= mark
+                AND f.visible_at <= free_messages.now AND f.expires_at > free_messages.now
+                AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
+            ORDER BY f.place)
+        LOOP
+            IF live >= wanted[i] OR dead >= 100 OR dead_bytes > 4194304 THEN
+                full_at := m.place;
+                EXIT;
+            END IF;
+            queue := asked_queues[i];
+            place := m.place;
+            id := m.id;
+            client := m.client;
+            ttl := m.ttl;
+            created_at := m.created_at;
+            expires_at := m.expires_at;
+            claim_count := m.claim_count;
+            body := m.body;
+            IF most_claims[i] > 0 AND m.claim_count >= most_claims[i] THEN
+                dead := dead + 1;
+                dead_bytes := dead_bytes + octet_length(m.body);
+            ELSE
+                live := live + 1;
+                body_bytes := body_bytes - octet_length(m.body);
+                IF body_bytes < 0 THEN
+                    body := NULL;
+                END IF;
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+        queue := asked_queues[i];
+        place := full_at;
+        id := NULL;
+        body := NULL;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;

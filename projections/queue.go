@@ -27,29 +27,38 @@ type queueRow struct {
 	created       bool // within the slice
 	changed       bool
 	deleted       bool
+	purged        domain.Place // 0: not within the slice
+	swept         domain.Place // 0: not within the slice
+	over          bool         // deleted, and nothing of it is left
 }
 
 func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
-	var deleted []int64
+	var deleted, over []int64
+	var purged, swept []placed
 	var changed, created []*queueRow
 	for _, row := range foldQueues(history) {
-		if row.created {
+		switch {
+		case row.created:
 			created = append(created, row)
-			continue
+		case row.changed:
+			changed = append(changed, row)
 		}
-		if row.deleted {
+		if row.deleted && !row.created {
 			deleted = append(deleted, row.number)
 		}
-		if row.changed {
-			changed = append(changed, row)
+		if row.purged > 0 {
+			purged = append(purged, placed{row.number, row.purged})
+		}
+		if row.swept > 0 {
+			swept = append(swept, placed{row.number, row.swept})
+		}
+		if row.over {
+			over = append(over, row.number)
 		}
 	}
 	// Names are freed before they are taken again.
-	if len(deleted) > 0 {
-		if _, err := tx.ExecContext(ctx,
-			`UPDATE queues SET deleted = true WHERE number = ANY ($1::bigint[])`, pgarray.BigInts(deleted)); err != nil {
-			return fmt.Errorf("delete queues: %w", err)
-		}
+	if err := eachQueue(ctx, tx, deleted, `UPDATE queues SET deleted = true WHERE number = ANY ($1::bigint[])`); err != nil {
+		return fmt.Errorf("delete queues: %w", err)
 	}
 	if err := writeQueues(ctx, tx, created, `
 INSERT INTO queues (number, project, name, metadata, labels, default_delay, deleted)
@@ -65,6 +74,39 @@ FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::in
     AS q (number, project, name, metadata, labels, default_delay, deleted)
 WHERE queues.number = q.number`); err != nil {
 		return fmt.Errorf("change queues: %w", err)
+	}
+	if err := markQueues(ctx, tx, "purged", purged); err != nil {
+		return err
+	}
+	if err := markQueues(ctx, tx, "swept", swept); err != nil {
+		return err
+	}
+	if err := eachQueue(ctx, tx, over, `DELETE FROM queues WHERE number = ANY ($1::bigint[])`); err != nil {
+		return fmt.Errorf("forget deleted queues: %w", err)
+	}
+	return nil
+}
+
+// eachQueue runs a statement for queues by their numbers, if there are any.
+func eachQueue(ctx context.Context, tx eventstore.Tx, numbers []int64, statement string) error {
+	if len(numbers) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, statement, pgarray.BigInts(numbers))
+	return err
+}
+
+// markQueues sets a watermark of queues: the column named.
+func markQueues(ctx context.Context, tx eventstore.Tx, column string, marks []placed) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `
+UPDATE queues
+SET `+column+` = p.place
+FROM unnest($1::bigint[], $2::bigint[]) AS p (number, place)
+WHERE queues.number = p.number`, placedArgs(marks)...); err != nil {
+		return fmt.Errorf("mark queues as %s: %w", column, err)
 	}
 	return nil
 }
@@ -90,8 +132,17 @@ func foldQueues(history []eventstore.RecordedEvent) []*queueRow {
 		case domain.QueueMetadataChanged:
 			r := row(e.Number)
 			r.metadata, r.changed = e.Metadata, true
+		case domain.QueuePurged:
+			row(e.Number).purged = domain.PlaceOf(recorded.Position, 0)
 		case domain.QueueDeleted:
 			row(e.Number).deleted = true
+		case domain.MessagesSwept:
+			if e.Clean {
+				row(e.Number).swept = e.Upto
+			}
+			if e.Over {
+				row(e.Number).over = true
+			}
 		}
 	}
 	return rows
@@ -132,7 +183,7 @@ func (States) Queues(
 		projects[i], names[i], streams[i] = id.Project, id.Name, id.Stream()
 	}
 	rows, err := tx.QueryContext(ctx, `
-SELECT asked.project, asked.name, coalesce(q.number, 0), coalesce(q.metadata, ''), `+eventstore.LastVersion("asked.stream")+`
+SELECT asked.project, asked.name, coalesce(q.number, 0), coalesce(q.metadata, ''), coalesce(q.purged, 0), `+eventstore.LastVersion("asked.stream")+`
 FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (project, name, stream)
 LEFT JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted`,
 		pgarray.Texts(projects), pgarray.Texts(names), pgarray.Texts(streams))
@@ -145,7 +196,7 @@ LEFT JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT 
 		var id domain.QueueID
 		var q eventstore.Versioned[domain.Queue]
 		var metadata []byte
-		if err := rows.Scan(&id.Project, &id.Name, &q.State.Number, &metadata, &q.Version); err != nil {
+		if err := rows.Scan(&id.Project, &id.Name, &q.State.Number, &metadata, &q.State.Purged, &q.Version); err != nil {
 			return nil, fmt.Errorf("load queues: %w", err)
 		}
 		if q.State.Metadata, err = domain.ParseMetadata(metadata); err != nil {

@@ -92,6 +92,7 @@ func (s *service) start(ctx context.Context) error {
 	s.server = http.New(http.Config{
 		Executor: s.executor, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
 		Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
+		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Log: s.log, LogRequests: s.LogRequests,
 		Registry: m.registry, Metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}),
 	})

@@ -16,22 +16,24 @@ import (
 
 // config is what the settings add up to.
 type config struct {
-	Listen               string
-	Env                  string
-	AuthStrategy         string
-	InsecureNoAuth       bool
-	DataDir              string
-	PGBin                string
-	AllowPrivatePostgres bool
-	DatabaseURL          string
-	DirectDatabaseURL    string
-	MaxConnections       int
-	ShutdownTimeout      time.Duration
-	LogLevel             string
-	LogFormat            string
-	LogRequests          bool
-	ClientIDUUIDSafe     string
-	Limits               domain.Limits
+	Listen                   string
+	Env                      string
+	AuthStrategy             string
+	InsecureNoAuth           bool
+	DataDir                  string
+	PGBin                    string
+	AllowPrivatePostgres     bool
+	DatabaseURL              string
+	DirectDatabaseURL        string
+	MaxConnections           int
+	ShutdownTimeout          time.Duration
+	LogLevel                 string
+	LogFormat                string
+	LogRequests              bool
+	ClientIDUUIDSafe         string
+	MessageDeleteWithClaimID bool
+	EnableChecksum           bool
+	Limits                   domain.Limits
 }
 
 // setting is one key of the configuration. Its flag is the key with dashes, its
@@ -123,6 +125,15 @@ var messagingSettings = []setting{
 		help:  "strict: a Client-ID must be a UUID; off: 10 to 36 characters",
 		field: func(c *config) any { return &c.ClientIDUUIDSafe },
 	},
+	{
+		key: "message_delete_with_claim_id", fallback: "false",
+		help:  "messages are deleted by ids only together with claim_ids that hold them",
+		field: func(c *config) any { return &c.MessageDeleteWithClaimID },
+	}, {
+		key: "enable_checksum", fallback: "false",
+		help:  "show the MD5 checksum of each message's body",
+		field: func(c *config) any { return &c.EnableChecksum },
+	},
 	limit("default_message_ttl", "seconds a message lives if its sender does not say",
 		func(l *domain.Limits) *int { return &l.DefaultMessageTTL }),
 	limit("max_message_ttl", "most seconds a message may live",
@@ -139,6 +150,16 @@ var messagingSettings = []setting{
 		func(l *domain.Limits) *int { return &l.MaxQueuesPerPage }),
 	limit("max_messages_per_page", "most messages of one page, and most ids of one request",
 		func(l *domain.Limits) *int { return &l.MaxMessagesPerPage }),
+	limit("max_messages_per_claim_or_pop", "most messages of one claim or pop",
+		func(l *domain.Limits) *int { return &l.MaxMessagesPerClaimOrPop }),
+	limit("default_claim_ttl", "seconds a claim holds its messages if its client does not say",
+		func(l *domain.Limits) *int { return &l.DefaultClaimTTL }),
+	limit("max_claim_ttl", "most seconds a claim may hold its messages",
+		func(l *domain.Limits) *int { return &l.MaxClaimTTL }),
+	limit("default_claim_grace", "seconds that messages outlive their claim if its client does not say",
+		func(l *domain.Limits) *int { return &l.DefaultClaimGrace }),
+	limit("max_claim_grace", "most seconds that messages outlive their claim",
+		func(l *domain.Limits) *int { return &l.MaxClaimGrace }),
 }
 
 func limit(key, help string, field func(*domain.Limits) *int) setting {

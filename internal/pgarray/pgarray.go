@@ -111,9 +111,18 @@ func uuids(values []uuid.UUID, zeroIsNull bool) []byte {
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Times is a timestamptz[], to the microsecond.
-func Times(values []time.Time) []byte {
-	out := header(timestamptzOID, len(values), 12*len(values), false)
+func Times(values []time.Time) []byte { return times(values, false) }
+
+// TimesOrNull is a timestamptz[] in which zero times are null.
+func TimesOrNull(values []time.Time) []byte { return times(values, true) }
+
+func times(values []time.Time, zeroIsNull bool) []byte {
+	out := header(timestamptzOID, len(values), 12*len(values), zeroIsNull)
 	for _, v := range values {
+		if zeroIsNull && v.IsZero() {
+			out = binary.BigEndian.AppendUint32(out, null)
+			continue
+		}
 		out = binary.BigEndian.AppendUint32(out, 8)
 		out = binary.BigEndian.AppendUint64(out, uint64(v.UnixMicro()-postgresEpoch.UnixMicro()))
 	}

@@ -1,0 +1,128 @@
+package commands
+
+import (
+	"context"
+	"time"
+
+	"nabu/domain"
+)
+
+// load fills the state with what the commands need: the queues from memory where they
+// are remembered, and each kind of other state in one round trip if it is needed.
+func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
+	w.state = newState(e.Limits)
+	w.state.now = now
+	if err := e.loadQueues(ctx, w, w.queues()); err != nil {
+		return err
+	}
+	if err := e.loadQueues(ctx, w, w.deadLetterQueues()); err != nil {
+		return err
+	}
+	if err := e.loadMessages(ctx, w, now); err != nil {
+		return err
+	}
+	if err := e.loadClaims(ctx, w, now); err != nil {
+		return err
+	}
+	if err := e.loadFree(ctx, w, now); err != nil {
+		return err
+	}
+	return e.findAnswers(ctx, w, now)
+}
+
+// queues are those that the commands are about.
+func (w *work) queues() []domain.QueueID {
+	ids := make([]domain.QueueID, len(w.commands))
+	for i, p := range w.commands {
+		ids[i] = p.needs.Queue
+	}
+	return ids
+}
+
+// deadLetterQueues are those that claims of the batch may move messages to.
+func (w *work) deadLetterQueues() []domain.QueueID {
+	var ids []domain.QueueID
+	for _, p := range w.commands {
+		if p.needs.Free > 0 {
+			if most, target := w.state.Queue(p.needs.Queue).DeadLettering(); most > 0 {
+				ids = append(ids, domain.QueueID{Project: p.needs.Queue.Project, Name: target})
+			}
+		}
+	}
+	return ids
+}
+
+func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID) error {
+	missing := e.memory.recall(ids, w.state)
+	if len(missing) == 0 {
+		return nil
+	}
+	queues, err := e.Loader.Queues(ctx, e.conn, missing)
+	if err != nil {
+		return err
+	}
+	for id, q := range queues {
+		w.state.queues[id] = queueState{Versioned: q}
+	}
+	return nil
+}
+
+func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) (err error) {
+	var needs []domain.MessageNeed
+	for _, p := range w.commands {
+		for _, id := range p.needs.Messages {
+			needs = append(needs, domain.MessageNeed{
+				MessageRef: domain.MessageRef{Queue: p.needs.Queue, ID: id}, Claim: p.needs.Named,
+			})
+		}
+	}
+	if len(needs) > 0 {
+		w.state.messages, w.state.live, err = e.Loader.Messages(ctx, e.conn, needs, now)
+	}
+	return err
+}
+
+func (e *Executor) loadClaims(ctx context.Context, w *work, now time.Time) (err error) {
+	var refs []domain.ClaimRef
+	for _, p := range w.commands {
+		if p.needs.Claim != (domain.ClaimID{}) {
+			refs = append(refs, domain.ClaimRef{Queue: p.needs.Queue, ID: p.needs.Claim})
+		}
+	}
+	if len(refs) > 0 {
+		w.state.claims, err = e.Loader.Claims(ctx, e.conn, refs, now)
+	}
+	return err
+}
+
+// loadFree finds the free messages for all claims and pops of the batch together.
+func (e *Executor) loadFree(ctx context.Context, w *work, now time.Time) error {
+	wants := map[domain.QueueID]int{}
+	for _, p := range w.commands {
+		if p.needs.Free > 0 {
+			wants[p.needs.Queue] += p.needs.Free
+		}
+	}
+	if len(wants) == 0 {
+		return nil
+	}
+	w.state.free = make(map[domain.QueueID]*freeState, len(wants))
+	var needs []domain.FreeNeed
+	for id, want := range wants {
+		w.state.free[id] = &freeState{}
+		if q := w.state.queues[id]; q.State.Exists() {
+			most, _ := q.State.DeadLettering()
+			needs = append(needs, domain.FreeNeed{
+				Queue: id, Number: q.State.Number, Purged: q.State.Purged, Mark: q.mark, Want: want, MostClaims: most,
+			})
+		}
+	}
+	if len(needs) == 0 {
+		return nil
+	}
+	found, err := e.Loader.Free(ctx, e.conn, needs, now)
+	for id, free := range found {
+		w.state.free[id].FreeMessages = free
+	}
+	return err
+}

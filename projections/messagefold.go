@@ -1,0 +1,309 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/internal/pgarray"
+)
+
+// Messages are the messages in each queue, and the claims that hold them.
+var Messages = Projection{Name: "messages", DDL: mustDDL("messages"), Apply: applyToMessages}
+
+// messageChange is the last word of a slice of history on each message and claim, in
+// the order of first mention.
+type messageChange struct {
+	posted postedRows
+	times  []time.Time // when each was posted
+	moved  []movedRow
+	held   []*heldRow
+	claims []*claimRow
+	gone   []placed
+	swept  []eventstore.RecordedEvent
+	counts []*countRow
+
+	heldAt   map[domain.Place]*heldRow
+	claimsBy map[domain.ClaimID]*claimRow
+}
+
+// placed is a place in a queue.
+type placed struct {
+	queue int64
+	place domain.Place
+}
+
+// movedRow is a message that came from elsewhere.
+type movedRow struct {
+	placed
+	domain.MovedMessage
+}
+
+// heldRow is what claims have made of a message.
+type heldRow struct {
+	placed
+	claim   domain.ClaimID // zero: released
+	ends    time.Time
+	count   int // how much the number of its claims has grown
+	ttl     int // 0: as it was
+	expires time.Time
+}
+
+// claimRow is what has become of a claim.
+type claimRow struct {
+	queue   int64
+	id      domain.ClaimID
+	created bool // within the slice
+	place   domain.Place
+	places  []byte // as the text of an array
+	ttl     int    // 0: as it was
+	renewed time.Time
+	ends    time.Time // zero: as it was
+	held    int       // if not created: how much it has changed
+	// released: given up before its end. 1 or 0, as the statement has it.
+	released int
+}
+
+// foldMessages gathers the last words.
+func foldMessages(history []eventstore.RecordedEvent) *messageChange {
+	c := &messageChange{heldAt: map[domain.Place]*heldRow{}, claimsBy: map[domain.ClaimID]*claimRow{}}
+	for _, recorded := range history {
+		switch e := recorded.Event.(type) {
+		case domain.MessagesPosted:
+			c.posted.add(recorded.Position, e)
+			for range e.Messages {
+				c.times = append(c.times, recorded.RecordedAt)
+			}
+		case domain.MessagesMovedIn:
+			for i, m := range e.Messages {
+				c.moved = append(c.moved, movedRow{placed{e.Number, domain.PlaceOf(recorded.Position, i)}, m})
+			}
+		case domain.MessagesClaimed:
+			c.claimed(recorded, e)
+		case domain.ClaimRenewed:
+			c.renewed(recorded.RecordedAt, e)
+		case domain.ClaimReleased:
+			c.released(recorded.RecordedAt, e)
+		case domain.MessagesDeleted:
+			for _, m := range e.Messages {
+				c.gone = append(c.gone, placed{e.Number, m.Place})
+				if m.Claim != nil {
+					c.claim(e.Number, *m.Claim).held--
+				}
+			}
+		case domain.MessagesPopped:
+			c.leave(e.Number, e.Messages)
+		case domain.MessagesMovedOut:
+			c.leave(e.Number, e.Messages)
+		case domain.MessagesSwept:
+			c.swept = append(c.swept, recorded)
+		}
+	}
+	c.counts = foldCounts(history)
+	return c
+}
+
+func (c *messageChange) leave(queue int64, messages []domain.MessageAt) {
+	for _, m := range messages {
+		c.gone = append(c.gone, placed{queue, m.Place})
+	}
+}
+
+// hold finds what is known of a message.
+func (c *messageChange) hold(queue int64, place domain.Place) *heldRow {
+	row := c.heldAt[place] // places are unique in the ledger
+	if row == nil {
+		row = &heldRow{placed: placed{queue, place}}
+		c.heldAt[place] = row
+		c.held = append(c.held, row)
+	}
+	return row
+}
+
+// claim finds what is known of a claim.
+func (c *messageChange) claim(queue int64, id domain.ClaimID) *claimRow {
+	row := c.claimsBy[id]
+	if row == nil {
+		row = &claimRow{queue: queue, id: id}
+		c.claimsBy[id] = row
+		c.claims = append(c.claims, row)
+	}
+	return row
+}
+
+func (c *messageChange) claimed(recorded eventstore.RecordedEvent, e domain.MessagesClaimed) {
+	at, life := recorded.RecordedAt, domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}
+	claim := c.claim(e.Number, e.Claim)
+	claim.created, claim.place = true, domain.PlaceOf(recorded.Position, 0)
+	claim.ttl, claim.renewed, claim.ends, claim.held = e.TTL, at, life.End(at), len(e.Messages)
+	claim.places = append(claim.places, '{')
+	for i, m := range e.Messages {
+		if i > 0 {
+			claim.places = append(claim.places, ',')
+		}
+		claim.places = strconv.AppendInt(claim.places, int64(m.Place), 10)
+		row := c.hold(e.Number, m.Place)
+		row.count++
+		row.take(e.Claim, life, m.Extended, at)
+	}
+	claim.places = append(claim.places, '}')
+}
+
+func (row *heldRow) take(claim domain.ClaimID, life domain.ClaimLife, extended bool, at time.Time) {
+	row.claim, row.ends = claim, life.End(at)
+	if extended {
+		row.ttl = life.TTL + life.Grace
+		row.expires = at.Add(time.Duration(row.ttl) * time.Second)
+	}
+}
+
+func (c *messageChange) renewed(at time.Time, e domain.ClaimRenewed) {
+	life := domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}
+	claim := c.claim(e.Number, e.Claim)
+	claim.ttl, claim.renewed, claim.ends = e.TTL, at, life.End(at)
+	for _, m := range e.Messages {
+		c.hold(e.Number, m.Place).take(e.Claim, life, m.Extended, at)
+	}
+}
+
+func (c *messageChange) released(at time.Time, e domain.ClaimReleased) {
+	claim := c.claim(e.Number, e.Claim)
+	claim.ends, claim.released = at, 1
+	for _, m := range e.Messages {
+		row := c.hold(e.Number, m.Place)
+		row.claim, row.ends = domain.ClaimID{}, time.Time{}
+	}
+}
+
+// applyToMessages writes the last words: what was added first and what has gone
+// last, so that a message that comes and goes within the slice is no special case.
+func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
+	c := foldMessages(history)
+	if err := c.insertMoved(ctx, tx); err != nil {
+		return err
+	}
+	if !c.empty() {
+		if _, err := tx.ExecContext(ctx, writeMessages, c.args()...); err != nil {
+			return fmt.Errorf("write messages: %w", err)
+		}
+	}
+	return c.sweep(ctx, tx)
+}
+
+func (c *messageChange) empty() bool {
+	return len(c.times) == 0 && len(c.held) == 0 && len(c.claims) == 0 && len(c.gone) == 0
+}
+
+// writeArgs is how many parameters write_messages has.
+const writeArgs = 33
+
+var writeMessages = `SELECT write_messages(` + parameters(1, writeArgs) + `)`
+
+// parameters are the numbers of n parameters of a statement.
+func parameters(from, n int) string {
+	var text []byte
+	for i := range n {
+		if i > 0 {
+			text = append(text, ", "...)
+		}
+		text = strconv.AppendInt(append(text, '$'), int64(from+i), 10)
+	}
+	return string(text)
+}
+
+// args are the parameters of write_messages.
+func (c *messageChange) args() []any {
+	args := append(make([]any, 0, writeArgs), c.posted.args()...)
+	args = append(args, pgarray.Times(c.times))
+	args = append(args, c.heldArgs()...)
+	args = append(args, c.claimArgs()...)
+	return append(args, placedArgs(c.gone)...)
+}
+
+func (c *messageChange) heldArgs() []any {
+	n := len(c.held)
+	at, claims, ends := make([]placed, n), make([]uuid.UUID, n), make([]time.Time, n)
+	counts, ttls, expiries := make([]int, n), make([]int, n), make([]time.Time, n)
+	for i, row := range c.held {
+		at[i], claims[i], ends[i] = row.placed, row.claim, row.ends
+		counts[i], ttls[i], expiries[i] = row.count, row.ttl, row.expires
+	}
+	return append(placedArgs(at), pgarray.UUIDsOrNull(claims), pgarray.TimesOrNull(ends),
+		pgarray.Ints(counts), pgarray.Ints(ttls), pgarray.TimesOrNull(expiries))
+}
+
+func (c *messageChange) claimArgs() []any {
+	var created, changed []*claimRow
+	for _, row := range c.claims {
+		if row.created {
+			created = append(created, row)
+		} else {
+			changed = append(changed, row)
+		}
+	}
+	n := len(created)
+	places, texts := make([]domain.Place, n), make([][]byte, n)
+	for i, row := range created {
+		places[i], texts[i] = row.place, row.places
+	}
+	its, others := claimColumns(created), claimColumns(changed)
+	return []any{
+		its.queues, its.ids, pgarray.BigInts(places), its.ttls, its.renewed, its.ends, its.held, its.released,
+		pgarray.Texts(texts),
+		others.queues, others.ids, others.ttls, others.renewed, others.ends, others.held, others.released,
+	}
+}
+
+// claimParams are claims column by column, as parameters.
+type claimParams struct{ queues, ids, ttls, renewed, ends, held, released []byte }
+
+func claimColumns(rows []*claimRow) claimParams {
+	n := len(rows)
+	queues, ids, ttls, held := make([]int64, n), make([]uuid.UUID, n), make([]int, n), make([]int, n)
+	renewed, ends, released := make([]time.Time, n), make([]time.Time, n), make([]int, n)
+	for i, row := range rows {
+		queues[i], ids[i], ttls[i], held[i] = row.queue, row.id, row.ttl, row.held
+		renewed[i], ends[i], released[i] = row.renewed, row.ends, row.released
+	}
+	return claimParams{
+		pgarray.BigInts(queues), pgarray.UUIDs(ids), pgarray.Ints(ttls),
+		pgarray.TimesOrNull(renewed), pgarray.TimesOrNull(ends), pgarray.Ints(held), pgarray.Ints(released),
+	}
+}
+
+func placedArgs(rows []placed) []any {
+	queues, places := make([]int64, len(rows)), make([]domain.Place, len(rows))
+	for i, row := range rows {
+		queues[i], places[i] = row.queue, row.place
+	}
+	return []any{pgarray.BigInts(queues), pgarray.BigInts(places)}
+}
+
+// insertMoved adds the messages that came from other queues. They are free at once.
+func (c *messageChange) insertMoved(ctx context.Context, tx eventstore.Tx) error {
+	n := len(c.moved)
+	if n == 0 {
+		return nil
+	}
+	at, ids, clients, ttls := make([]placed, n), make([]uuid.UUID, n), make([]string, n), make([]int, n)
+	created, expires, bodies := make([]time.Time, n), make([]time.Time, n), make([]string, n)
+	for i, row := range c.moved {
+		at[i], ids[i], clients[i], ttls[i] = row.placed, row.ID, row.Client, row.TTL
+		created[i], expires[i], bodies[i] = row.Created, row.Expires, row.Body
+	}
+	args := append(placedArgs(at), pgarray.UUIDs(ids), pgarray.Texts(clients), pgarray.Ints(ttls),
+		pgarray.Times(created), pgarray.Times(expires), pgarray.Texts(bodies))
+	if _, err := tx.ExecContext(ctx, `
+INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, moved, body)
+SELECT m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.created_at, m.expires_at, true, m.body
+FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[])
+    AS m (queue, place, id, client, ttl, created_at, expires_at, body)`, args...); err != nil {
+		return fmt.Errorf("move messages: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/internal/pgarray"
+)
+
+// countRow is what a slice of history says of the places between which a queue's
+// messages are kept count of.
+type countRow struct {
+	queue       int64
+	after, upto domain.Place
+	emptied     bool // purged within the slice
+	counted     bool // moved on within the slice
+}
+
+// foldCounts is the last word on each queue's count, in the order of first mention.
+func foldCounts(history []eventstore.RecordedEvent) []*countRow {
+	var rows []*countRow
+	byQueue := map[int64]*countRow{}
+	row := func(queue int64) *countRow {
+		r := byQueue[queue]
+		if r == nil {
+			r = &countRow{queue: queue}
+			byQueue[queue] = r
+			rows = append(rows, r)
+		}
+		return r
+	}
+	for _, recorded := range history {
+		switch e := recorded.Event.(type) {
+		case domain.QueuePurged:
+			r := row(e.Number)
+			r.after = domain.PlaceOf(recorded.Position, 0)
+			r.upto, r.emptied = r.after, true
+		case domain.MessagesSwept:
+			if e.Counted > 0 {
+				r := row(e.Number)
+				r.upto, r.counted = e.Counted, true
+				if !r.emptied {
+					r.after = e.CountedAfter
+				}
+			}
+		}
+	}
+	return rows
+}
+
+// sweep takes away what the events tell to be over, and moves the counts on. The rest
+// of the slice has been written: a count is of the rows that are left.
+func (c *messageChange) sweep(ctx context.Context, tx eventstore.Tx) error {
+	if err := c.sweepMessages(ctx, tx); err != nil {
+		return fmt.Errorf("sweep messages: %w", err)
+	}
+	if err := c.sweepClaims(ctx, tx); err != nil {
+		return fmt.Errorf("sweep claims: %w", err)
+	}
+	if err := c.count(ctx, tx); err != nil {
+		return fmt.Errorf("count messages: %w", err)
+	}
+	return c.sweepCounts(ctx, tx)
+}
+
+// sweepMessages deletes what had expired, or stood in a queue that was purged or
+// deleted.
+func (c *messageChange) sweepMessages(ctx context.Context, tx eventstore.Tx) error {
+	var queues []int64
+	var firsts, lasts []domain.Place
+	var times []time.Time // zero: whatever stands there
+	add := func(queue int64, first, last domain.Place, at time.Time) {
+		queues, firsts, lasts, times = append(queues, queue), append(firsts, first), append(lasts, last), append(times, at)
+	}
+	for _, recorded := range c.swept {
+		e := recorded.Event.(domain.MessagesSwept)
+		for _, r := range e.Expired {
+			add(e.Number, r.First, r.Last, recorded.RecordedAt)
+		}
+		if e.Upto > 0 {
+			add(e.Number, 0, e.Upto, time.Time{})
+		}
+	}
+	if len(queues) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `
+WITH gone AS (
+    DELETE FROM messages m
+    USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS r (queue, first, last, at)
+    WHERE m.queue = r.queue AND m.place >= r.first AND m.place <= r.last AND (r.at IS NULL OR m.expires_at <= r.at)
+    RETURNING m.queue, m.place
+), counted AS (
+    SELECT g.queue, count(*) AS messages
+    FROM gone g
+    JOIN message_counts n ON n.queue = g.queue AND g.place > n.after AND g.place <= n.upto
+    GROUP BY g.queue
+)
+UPDATE message_counts n
+SET messages = n.messages - c.messages
+FROM counted c
+WHERE n.queue = c.queue`,
+		pgarray.BigInts(queues), pgarray.BigInts(firsts), pgarray.BigInts(lasts), pgarray.TimesOrNull(times))
+	return err
+}
+
+func (c *messageChange) sweepClaims(ctx context.Context, tx eventstore.Tx) error {
+	var queues []int64
+	var ids []uuid.UUID
+	for _, recorded := range c.swept {
+		e := recorded.Event.(domain.MessagesSwept)
+		for _, id := range e.Claims {
+			queues, ids = append(queues, e.Number), append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `
+DELETE FROM claims c
+USING unnest($1::bigint[], $2::uuid[]) AS over (queue, id)
+WHERE c.queue = over.queue AND c.id = over.id`, pgarray.BigInts(queues), pgarray.UUIDs(ids))
+	return err
+}
+
+// count moves the counts on. One that begins anew counts from its first place; the
+// others add what stands between the former last place and the new one.
+func (c *messageChange) count(ctx context.Context, tx eventstore.Tx) error {
+	var emptied, forgotten, moved []*countRow
+	for _, row := range c.counts {
+		switch {
+		case !row.counted:
+			forgotten = append(forgotten, row)
+		case row.emptied:
+			emptied = append(emptied, row)
+		default:
+			moved = append(moved, row)
+		}
+	}
+	for _, step := range []struct {
+		rows      []*countRow
+		statement string
+	}{
+		{forgotten, `
+UPDATE message_counts n
+SET after = r.after, upto = r.upto, messages = 0
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (queue, after, upto)
+WHERE n.queue = r.queue`},
+		{emptied, `
+INSERT INTO message_counts AS n (queue, after, upto, messages)
+SELECT r.queue, r.after, r.upto, (
+    SELECT count(*) FROM messages m WHERE m.queue = r.queue AND m.place > r.after AND m.place <= r.upto)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (queue, after, upto)
+ON CONFLICT (queue) DO UPDATE SET after = excluded.after, upto = excluded.upto, messages = excluded.messages`},
+		{moved, `
+INSERT INTO message_counts AS n (queue, after, upto, messages)
+SELECT r.queue, coalesce(was.after, r.after), r.upto, coalesce(was.messages, 0) + (
+    SELECT count(*) FROM messages m
+    WHERE m.queue = r.queue AND m.place > coalesce(was.upto, r.after) AND m.place <= r.upto)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (queue, after, upto)
+LEFT JOIN message_counts was ON was.queue = r.queue
+ON CONFLICT (queue) DO UPDATE SET upto = excluded.upto, messages = excluded.messages`},
+	} {
+		if len(step.rows) == 0 {
+			continue
+		}
+		n := len(step.rows)
+		queues, afters, uptos := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
+		for i, row := range step.rows {
+			queues[i], afters[i], uptos[i] = row.queue, row.after, row.upto
+		}
+		if _, err := tx.ExecContext(ctx, step.statement,
+			pgarray.BigInts(queues), pgarray.BigInts(afters), pgarray.BigInts(uptos)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepCounts forgets the counts of queues that are over.
+func (c *messageChange) sweepCounts(ctx context.Context, tx eventstore.Tx) error {
+	var over []int64
+	for _, recorded := range c.swept {
+		if e := recorded.Event.(domain.MessagesSwept); e.Over {
+			over = append(over, e.Number)
+		}
+	}
+	if len(over) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM message_counts WHERE queue = ANY ($1::bigint[])`, pgarray.BigInts(over)); err != nil {
+		return fmt.Errorf("forget counts: %w", err)
+	}
+	return nil
+}
