@@ -37,6 +37,7 @@ type Needs struct {
 	Named    domain.ClaimID     // the claim that is named with the messages; zero: none
 	Claim    domain.ClaimID     // a claim of that queue, with its messages; zero: none
 	Free     int                // so many of the queue's oldest free messages
+	Sweep    int64              // what can be swept of the queue with this number; 0: nothing
 	Rank     Rank
 	Size     int // bytes the command adds to its batch, roughly
 	// Timeless: the decision does not look at the moment's time, so it may be made

@@ -27,6 +27,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 	if err := e.loadFree(ctx, w, now); err != nil {
 		return err
 	}
+	if err := e.loadSweeps(ctx, w, now); err != nil {
+		return err
+	}
 	return e.findAnswers(ctx, w, now)
 }
 

@@ -24,6 +24,8 @@ type Loader interface {
 	Claims(ctx context.Context, tx eventstore.Tx, refs []domain.ClaimRef, at time.Time) (map[domain.ClaimRef]domain.Claim, error)
 	// Free finds the oldest free messages of queues at a time.
 	Free(ctx context.Context, tx eventstore.Tx, needs []domain.FreeNeed, at time.Time) (map[domain.QueueID]domain.FreeMessages, error)
+	// Sweeps finds what can be swept of queues, by their numbers, at a time.
+	Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -34,9 +36,10 @@ type State struct {
 	messages map[domain.MessageRef]domain.Message
 	claims   map[domain.ClaimRef]domain.Claim
 	// live are claims that were named with messages and are live.
-	live map[domain.ClaimRef]bool
-	free map[domain.QueueID]*freeState
-	now  time.Time // of the batch; zero on the short way, where nobody asks
+	live   map[domain.ClaimRef]bool
+	free   map[domain.QueueID]*freeState
+	sweeps map[int64]domain.Sweepable
+	now    time.Time // of the batch; zero on the short way, where nobody asks
 }
 
 // queueState is a queue, its stream's version, and what is remembered of it.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"nabu/domain"
 	"nabu/eventstore"
@@ -197,4 +198,122 @@ func (c *messageChange) sweepCounts(ctx context.Context, tx eventstore.Tx) error
 		return fmt.Errorf("forget counts: %w", err)
 	}
 	return nil
+}
+
+// Bounds of one sweep of a queue, in rows.
+const (
+	maxSwept     = 1000  // messages, and claims
+	leastCounted = 1000  // messages, for a count to be worth it
+	maxCounted   = 10000 // messages, in one step
+)
+
+// claimRest is how long a claim is over before it is swept, in seconds. Until then,
+// its end tells where messages became free.
+const claimRest = 60
+
+// Sweeps finds what nobody can see any more of queues.
+func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error) {
+	rows, err := tx.QueryContext(ctx, `
+SELECT q.project, q.name, q.number, q.deleted, q.purged, expired.places, coalesce(gone.upto, 0),
+    NOT q.deleted AND q.purged > q.swept AND gone.rows < $3, over.ids, over.lowest, coalesce(counted.upto, 0),
+    q.deleted AND gone.rows < $3 AND NOT EXISTS (
+        SELECT FROM claims c WHERE c.queue = q.number AND NOT c.id = ANY (over.ids))
+FROM (SELECT DISTINCT number FROM unnest($1::bigint[]) AS asked (number)) AS asked
+JOIN queues q USING (number)
+CROSS JOIN LATERAL (SELECT CASE WHEN q.deleted THEN 9223372036854775807 ELSE q.purged END AS mark) AS w
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows, max(m.place) AS upto
+    FROM (SELECT m.place FROM messages m WHERE m.queue = q.number AND m.place <= w.mark ORDER BY m.place LIMIT $3) AS m
+) AS gone
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(m.place ORDER BY m.place), '{}') AS places
+    FROM (SELECT m.place FROM messages m
+        WHERE m.expires_at <= $2 AND m.queue = q.number AND m.place > w.mark
+        ORDER BY m.expires_at LIMIT $3) AS m
+) AS expired
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(c.id), '{}') AS ids, coalesce(min(c.lowest), 0) AS lowest
+    FROM (SELECT c.id, (SELECT min(p.place) FROM unnest(c.places) AS p (place)) AS lowest
+        FROM claims c
+        WHERE c.queue = q.number AND (q.deleted OR c.ends_at <= $2 - make_interval(secs => $4))
+        ORDER BY c.ends_at LIMIT $3) AS c
+) AS over
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN count(*) >= $5 THEN max(m.place) END AS upto
+    FROM (SELECT m.place FROM messages m
+        WHERE m.queue = q.number AND NOT q.deleted AND m.place > greatest(q.purged,
+            coalesce((SELECT n.upto FROM message_counts n WHERE n.queue = q.number), 0))
+        ORDER BY m.place LIMIT $6) AS m
+) AS counted`, pgarray.BigInts(numbers), at, maxSwept, claimRest, leastCounted, maxCounted)
+	if err != nil {
+		return nil, fmt.Errorf("load sweeps: %w", err)
+	}
+	defer rows.Close()
+	found := make(map[int64]domain.Sweepable, len(numbers))
+	for rows.Next() {
+		var s domain.Sweepable
+		var expired pq.Int64Array
+		var claims pq.StringArray
+		if err := rows.Scan(&s.Queue.Project, &s.Queue.Name, &s.Number, &s.Deleted, &s.Purged, &expired,
+			&s.Upto, &s.Clean, &claims, &s.Lowest, &s.Counted, &s.Empty); err != nil {
+			return nil, fmt.Errorf("load sweeps: %w", err)
+		}
+		for _, place := range expired {
+			s.Expired = append(s.Expired, domain.Place(place))
+		}
+		for _, text := range claims {
+			id, err := uuid.Parse(text)
+			if err != nil {
+				return nil, fmt.Errorf("load sweeps: claim %q: %w", text, err)
+			}
+			s.Claims = append(s.Claims, id)
+		}
+		found[s.Number] = s
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("load sweeps: %w", err)
+	}
+	return found, nil
+}
+
+// SweepableQueue is a queue, there or deleted, of which something may be swept.
+type SweepableQueue struct {
+	Queue  domain.QueueID
+	Number int64
+}
+
+// Sweepable lists queues with messages that have expired, claims that ended some time
+// ago, or rows that a purge or a deletion has left; at most so many.
+func (v *Views) Sweepable(ctx context.Context, most int) ([]SweepableQueue, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, `
+SELECT q.project, q.name, q.number
+FROM (
+    (SELECT m.queue FROM messages m WHERE m.expires_at <= coalesce($1::timestamptz, statement_timestamp())
+        ORDER BY m.expires_at LIMIT $3)
+    UNION
+    (SELECT q.number FROM queues q WHERE q.deleted OR q.purged > q.swept ORDER BY q.number LIMIT $3)
+    UNION
+    (SELECT c.queue FROM claims c
+        WHERE c.ends_at <= coalesce($1::timestamptz, statement_timestamp()) - make_interval(secs => $2) LIMIT $3)
+) AS s (number)
+JOIN queues q USING (number)
+LIMIT $4`, v.now(), claimRest, 10*maxSwept, most)
+	if err != nil {
+		return nil, fmt.Errorf("list what can be swept: %w", err)
+	}
+	defer rows.Close()
+	var queues []SweepableQueue
+	for rows.Next() {
+		var q SweepableQueue
+		if err := rows.Scan(&q.Queue.Project, &q.Queue.Name, &q.Number); err != nil {
+			return nil, fmt.Errorf("list what can be swept: %w", err)
+		}
+		queues = append(queues, q)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list what can be swept: %w", err)
+	}
+	return queues, nil
 }
