@@ -49,12 +49,14 @@ func (l ClaimLife) Hold(m *Message, claim ClaimID, now time.Time) (extended bool
 // MessagesClaimed: a claim has got hold of messages of a queue. It is over TTL
 // seconds after the event.
 type MessagesClaimed struct {
-	Project  string           `json:"project"`
-	Queue    string           `json:"queue"`
-	Number   int64            `json:"number"`
-	Claim    ClaimID          `json:"claim"`
-	TTL      int              `json:"ttl"`
-	Grace    int              `json:"grace"`
+	Project string  `json:"project"`
+	Queue   string  `json:"queue"`
+	Number  int64   `json:"number"`
+	Claim   ClaimID `json:"claim"`
+	TTL     int     `json:"ttl"`
+	Grace   int     `json:"grace"`
+	// Counted: the queue had a dead letter queue and a rule for it, so the claim counts.
+	Counted  bool             `json:"counted,omitempty"`
 	Messages []ClaimedMessage `json:"messages"`
 }
 
@@ -175,6 +177,7 @@ func (q Queue) Claim(id QueueID, c Claiming, free []Message, deadLetters Queue, 
 		Claim: c.Claim, TTL: c.Life.TTL, Grace: c.Life.Grace,
 	}
 	most, target := q.DeadLettering()
+	claimed.Counted = most > 0
 	for _, m := range free {
 		if len(taken) == c.Limit {
 			break
@@ -187,7 +190,9 @@ func (q Queue) Claim(id QueueID, c Claiming, free []Message, deadLetters Queue, 
 			continue
 		}
 		extended := c.Life.Hold(&m, c.Claim, at.Time)
-		m.ClaimCount++
+		if claimed.Counted {
+			m.ClaimCount++
+		}
 		taken = append(taken, m)
 		claimed.Messages = append(claimed.Messages, ClaimedMessage{m.ID, m.Place, extended})
 	}

@@ -55,7 +55,7 @@ var want = map[string]domain.Event{
 		Messages: []domain.MessageAt{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
 	},
 	"messages.claimed.v1": domain.MessagesClaimed{
-		Project: "c0ffee", Queue: "builds", Number: 41, Claim: sampleClaim, TTL: 300, Grace: 60,
+		Project: "c0ffee", Queue: "builds", Number: 41, Claim: sampleClaim, TTL: 300, Grace: 60, Counted: true,
 		Messages: []domain.ClaimedMessage{
 			{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)},
 			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), Place: domain.PlaceOf(42, 1), Extended: true},

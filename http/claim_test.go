@@ -171,6 +171,7 @@ func TestDeleteMessagesWithTheirClaims(t *testing.T) {
 	messages := "/v2/queues/q/messages"
 	a.call("DELETE", messages+"?ids="+ids[0], ``, 400).refused("Invalid API request")
 	a.call("DELETE", messages+"?claim_ids="+claimID(first).String(), ``, 400).refused("Invalid API request")
+	a.call("DELETE", messages+"?pop=1&claim_ids="+claimID(first).String(), ``, 400).refused("Invalid API request")
 	a.call("DELETE", messages+"?ids="+ids[0]+","+ids[1]+"&claim_ids="+claimID(first).String(), ``, 403).refused("Unable to delete")
 	a.call("DELETE", messages+"?ids="+ids[0]+","+ids[2]+"&claim_ids="+claimID(first).String(), ``, 403).refused("Unable to delete")
 	a.recorded()
@@ -218,7 +219,7 @@ func TestPop(t *testing.T) {
 	a := newAPI(t)
 	a.call("DELETE", "/v2/queues/absent/messages?pop=3", ``, 200).is(`{"messages": []}`)
 	a.recorded()
-	a.call("PUT", "/v2/queues/q", `{"_default_message_delay": 60}`, 201)
+	a.call("PUT", "/v2/queues/q", `{"_default_message_delay": 60, "_max_claim_count": 1, "_dead_letter_queue": "dead"}`, 201)
 	ids := a.post("q", ours, `[{"delay": 0, "body": {"n": 1}}, {"body": "late"}, {"delay": 0, "body": 3}, {"delay": 0, "body": 4}]`)
 	a.advance(1500 * time.Millisecond)
 	claim, _ := a.claim("q", "?limit=1", ``)
@@ -242,7 +243,7 @@ func TestPurgeAndStats(t *testing.T) {
 	a.call("PUT", "/v2/queues/q", `{"_default_message_delay": 60}`, 201)
 	ids := a.post("q", ours, `[{"delay": 0, "body": 1}, {"body": 2}, {"delay": 0, "ttl": 61, "body": 3}]`)
 	a.advance(1500 * time.Millisecond)
-	claim, _ := a.claim("q", "?limit=1", `{"ttl": 60}`)
+	a.claim("q", "?limit=1", `{"ttl": 60}`)
 	age := func(i int, age string) string {
 		return `{"age": ` + age + `, "created": "2026-03-01T10:00:00Z", "href": "/v2/queues/q/messages/` + ids[i] + `"}`
 	}
@@ -258,7 +259,7 @@ func TestPurgeAndStats(t *testing.T) {
 		a.call("POST", "/v2/queues/q/purge", body, 204)
 	}
 	a.recorded()
-	claim, _ = a.claim("q", "?limit=1", ``)
+	claim, _ := a.claim("q", "?limit=1", ``)
 	a.history()
 	a.call("POST", "/v2/queues/q/purge", `{"resource_types": ["messages", "subscriptions"]}`, 204)
 	a.recorded(domain.QueuePurged{Project: "p1", Name: "q", Number: 1})

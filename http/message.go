@@ -355,6 +355,9 @@ func (s *Server) deleteMessages(c *call) error {
 		return domain.Errorf(domain.Invalid, "the request must either name messages by ids or pop some")
 	}
 	if given {
+		if s.DeleteWithClaim && len(q.list("claim_ids")) > 0 {
+			return domain.Errorf(domain.Invalid, "claim_ids go with ids, not with pop")
+		}
 		return s.popMessages(c, pop)
 	}
 	cmd := commands.DeleteMessages{Queue: c.queue, IDs: parseIDs(texts), Held: s.DeleteWithClaim}

@@ -148,7 +148,9 @@ func (c *messageChange) claimed(recorded eventstore.RecordedEvent, e domain.Mess
 		}
 		claim.places = strconv.AppendInt(claim.places, int64(m.Place), 10)
 		row := c.hold(e.Number, m.Place)
-		row.count++
+		if e.Counted {
+			row.count++
+		}
 		row.take(e.Claim, life, m.Extended, at)
 	}
 	claim.places = append(claim.places, '}')
