@@ -47,7 +47,7 @@ func (Inlines) Covers(events []eventstore.NewEvent) bool {
 	for _, e := range events {
 		switch e.Event.(type) {
 		case domain.MessagesPosted, domain.MessagesClaimed, domain.ClaimRenewed, domain.ClaimReleased,
-			domain.MessagesDeleted, domain.MessagesPopped:
+			domain.MessagesDeleted, domain.MessagesPopped, domain.MessagesMovedOut, domain.MessagesMovedIn:
 		default:
 			return false
 		}

@@ -186,9 +186,6 @@ func (c *messageChange) released(at time.Time, e domain.ClaimReleased) {
 // last, so that a message that comes and goes within the slice is no special case.
 func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
 	c := foldMessages(history)
-	if err := c.insertMoved(ctx, tx); err != nil {
-		return err
-	}
 	if !c.empty() {
 		if _, err := tx.ExecContext(ctx, writeMessages, c.args()...); err != nil {
 			return fmt.Errorf("write messages: %w", err)
@@ -198,11 +195,11 @@ func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore
 }
 
 func (c *messageChange) empty() bool {
-	return len(c.times) == 0 && len(c.held) == 0 && len(c.claims) == 0 && len(c.gone) == 0
+	return len(c.times) == 0 && len(c.moved) == 0 && len(c.held) == 0 && len(c.claims) == 0 && len(c.gone) == 0
 }
 
 // writeArgs is how many parameters write_messages has.
-const writeArgs = 33
+const writeArgs = 41
 
 var writeMessages = `SELECT write_messages(` + parameters(1, writeArgs) + `)`
 
@@ -222,6 +219,7 @@ func parameters(from, n int) string {
 func (c *messageChange) args() []any {
 	args := append(make([]any, 0, writeArgs), c.posted.args()...)
 	args = append(args, pgarray.Times(c.times))
+	args = append(args, c.movedArgs()...)
 	args = append(args, c.heldArgs()...)
 	args = append(args, c.claimArgs()...)
 	return append(args, placedArgs(c.gone)...)
@@ -286,26 +284,15 @@ func placedArgs(rows []placed) []any {
 	return []any{pgarray.BigInts(queues), pgarray.BigInts(places)}
 }
 
-// insertMoved adds the messages that came from other queues. They are free at once.
-func (c *messageChange) insertMoved(ctx context.Context, tx eventstore.Tx) error {
+// movedArgs are the messages that came from other queues. They are free at once.
+func (c *messageChange) movedArgs() []any {
 	n := len(c.moved)
-	if n == 0 {
-		return nil
-	}
 	at, ids, clients, ttls := make([]placed, n), make([]uuid.UUID, n), make([]string, n), make([]int, n)
 	created, expires, bodies := make([]time.Time, n), make([]time.Time, n), make([]string, n)
 	for i, row := range c.moved {
 		at[i], ids[i], clients[i], ttls[i] = row.placed, row.ID, row.Client, row.TTL
 		created[i], expires[i], bodies[i] = row.Created, row.Expires, row.Body
 	}
-	args := append(placedArgs(at), pgarray.UUIDs(ids), pgarray.Texts(clients), pgarray.Ints(ttls),
+	return append(placedArgs(at), pgarray.UUIDs(ids), pgarray.Texts(clients), pgarray.Ints(ttls),
 		pgarray.Times(created), pgarray.Times(expires), pgarray.Texts(bodies))
-	if _, err := tx.ExecContext(ctx, `
-INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, moved, body)
-SELECT m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.created_at, m.expires_at, true, m.body
-FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[])
-    AS m (queue, place, id, client, ttl, created_at, expires_at, body)`, args...); err != nil {
-		return fmt.Errorf("move messages: %w", err)
-	}
-	return nil
 }

@@ -93,6 +93,8 @@ $$;
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_bodies text[], posted_times timestamptz[],
+    moved_queues bigint[], moved_places bigint[], moved_ids uuid[], moved_clients text[], moved_ttls integer[],
+    moved_times timestamptz[], moved_expiries timestamptz[], moved_bodies text[],
     held_queues bigint[], held_places bigint[], held_claims uuid[], held_ends timestamptz[], held_counts integer[],
     held_ttls integer[], held_expiries timestamptz[],
     claim_queues bigint[], claim_ids uuid[], claim_places bigint[], claim_ttls integer[], claim_times timestamptz[],
@@ -109,6 +111,12 @@ BEGIN
             m.at + make_interval(secs => m.delay), m.at + make_interval(secs => m.ttl), m.body
         FROM unnest(posted_queues, posted_places, posted_ids, posted_clients, posted_ttls, posted_delays,
             posted_bodies, posted_times) AS m (queue, place, id, client, ttl, delay, body, at);
+    END IF;
+    IF cardinality(moved_queues) > 0 THEN
+        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, moved, body)
+        SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at, m.at, m.expires_at, true, m.body
+        FROM unnest(moved_queues, moved_places, moved_ids, moved_clients, moved_ttls, moved_times, moved_expiries,
+            moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, body);
     END IF;
     IF cardinality(held_queues) > 0 THEN
         UPDATE messages m
@@ -253,5 +261,63 @@ BEGIN
         body := NULL;
         RETURN NEXT;
     END LOOP;
+END
+$$;
+
+-- Takes away what events tell to be over: messages between places, all of them or
+-- those that had expired at a time, and claims; forgets the counts of queues that are
+-- over; and moves counts on. "forgotten" were purged, "anew" were purged and counted
+-- since, and the others add what stands between the former last place and the new one.
+-- The rest of the slice is written: what is counted is what is left.
+CREATE FUNCTION sweep_messages(
+    swept_queues bigint[], swept_firsts bigint[], swept_lasts bigint[], swept_times timestamptz[],
+    over_queues bigint[], over_claims uuid[],
+    forgotten_queues bigint[], forgotten_afters bigint[], forgotten_uptos bigint[],
+    anew_queues bigint[], anew_afters bigint[], anew_uptos bigint[],
+    counted_queues bigint[], counted_afters bigint[], counted_uptos bigint[],
+    gone_queues bigint[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    WITH gone AS (
+        DELETE FROM messages m
+        USING unnest(swept_queues, swept_firsts, swept_lasts, swept_times) AS r (queue, first, last, at)
+        WHERE m.queue = r.queue AND m.place >= r.first AND m.place <= r.last AND (r.at IS NULL OR m.expires_at <= r.at)
+        RETURNING m.queue, m.place
+    ), counted AS (
+        SELECT g.queue, count(*) AS messages
+        FROM gone g
+        JOIN message_counts n ON n.queue = g.queue AND g.place > n.after AND g.place <= n.upto
+        GROUP BY g.queue
+    )
+    UPDATE message_counts n
+    SET messages = n.messages - c.messages
+    FROM counted c
+    WHERE n.queue = c.queue;
+
+    DELETE FROM claims c
+    USING unnest(over_queues, over_claims) AS o (queue, id)
+    WHERE c.queue = o.queue AND c.id = o.id;
+
+    UPDATE message_counts n
+    SET after = f.after, upto = f.upto, messages = 0
+    FROM unnest(forgotten_queues, forgotten_afters, forgotten_uptos) AS f (queue, after, upto)
+    WHERE n.queue = f.queue;
+
+    INSERT INTO message_counts AS n (queue, after, upto, messages)
+    SELECT a.queue, a.after, a.upto, (
+        SELECT count(*) FROM messages m WHERE m.queue = a.queue AND m.place > a.after AND m.place <= a.upto)
+    FROM unnest(anew_queues, anew_afters, anew_uptos) AS a (queue, after, upto)
+    ON CONFLICT (queue) DO UPDATE SET after = excluded.after, upto = excluded.upto, messages = excluded.messages;
+
+    INSERT INTO message_counts AS n (queue, after, upto, messages)
+    SELECT c.queue, coalesce(was.after, c.after), c.upto, coalesce(was.messages, 0) + (
+        SELECT count(*) FROM messages m
+        WHERE m.queue = c.queue AND m.place > coalesce(was.upto, c.after) AND m.place <= c.upto)
+    FROM unnest(counted_queues, counted_afters, counted_uptos) AS c (queue, after, upto)
+    LEFT JOIN message_counts was ON was.queue = c.queue
+    ON CONFLICT (queue) DO UPDATE SET upto = excluded.upto, messages = excluded.messages;
+
+    DELETE FROM message_counts n WHERE n.queue = ANY (gone_queues);
 END
 $$;

@@ -33,10 +33,14 @@ type queueRow struct {
 }
 
 func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
+	rows := foldQueues(history)
+	if len(rows) == 0 {
+		return nil
+	}
 	var deleted, over []int64
 	var purged, swept []placed
 	var changed, created []*queueRow
-	for _, row := range foldQueues(history) {
+	for _, row := range rows {
 		switch {
 		case row.created:
 			created = append(created, row)
@@ -56,59 +60,49 @@ func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.R
 			over = append(over, row.number)
 		}
 	}
-	// Names are freed before they are taken again.
-	if err := eachQueue(ctx, tx, deleted, `UPDATE queues SET deleted = true WHERE number = ANY ($1::bigint[])`); err != nil {
-		return fmt.Errorf("delete queues: %w", err)
-	}
-	if err := writeQueues(ctx, tx, created, `
-INSERT INTO queues (number, project, name, metadata, labels, default_delay, deleted)
-SELECT q.number, q.project, q.name, q.metadata, q.labels::jsonb, q.default_delay, q.deleted::boolean
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[])
-    AS q (number, project, name, metadata, labels, default_delay, deleted)`); err != nil {
-		return fmt.Errorf("create queues: %w", err)
-	}
-	if err := writeQueues(ctx, tx, changed, `
-UPDATE queues
-SET metadata = q.metadata, labels = q.labels::jsonb, default_delay = q.default_delay
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[])
-    AS q (number, project, name, metadata, labels, default_delay, deleted)
-WHERE queues.number = q.number`); err != nil {
-		return fmt.Errorf("change queues: %w", err)
-	}
-	if err := markQueues(ctx, tx, "purged", purged); err != nil {
+	its, err := queueColumns(created)
+	if err != nil {
 		return err
 	}
-	if err := markQueues(ctx, tx, "swept", swept); err != nil {
+	others, err := queueColumns(changed)
+	if err != nil {
 		return err
 	}
-	if err := eachQueue(ctx, tx, over, `DELETE FROM queues WHERE number = ANY ($1::bigint[])`); err != nil {
-		return fmt.Errorf("forget deleted queues: %w", err)
+	args := []any{
+		pgarray.BigInts(deleted),
+		its.numbers, its.projects, its.names, its.metadata, its.labels, its.delays, its.deleted,
+		others.numbers, others.metadata, others.labels, others.delays,
+	}
+	args = append(append(args, placedArgs(purged)...), placedArgs(swept)...)
+	args = append(args, pgarray.BigInts(over))
+	if _, err := tx.ExecContext(ctx, `SELECT write_queues(`+parameters(1, len(args))+`)`, args...); err != nil {
+		return fmt.Errorf("write queues: %w", err)
 	}
 	return nil
 }
 
-// eachQueue runs a statement for queues by their numbers, if there are any.
-func eachQueue(ctx context.Context, tx eventstore.Tx, numbers []int64, statement string) error {
-	if len(numbers) == 0 {
-		return nil
-	}
-	_, err := tx.ExecContext(ctx, statement, pgarray.BigInts(numbers))
-	return err
-}
+// queueParams are queues column by column, as parameters.
+type queueParams struct{ numbers, projects, names, metadata, labels, delays, deleted []byte }
 
-// markQueues sets a watermark of queues: the column named.
-func markQueues(ctx context.Context, tx eventstore.Tx, column string, marks []placed) error {
-	if len(marks) == 0 {
-		return nil
+func queueColumns(rows []*queueRow) (queueParams, error) {
+	n := len(rows)
+	numbers, delays, deleted := make([]int64, n), make([]int, n), make([]int, n)
+	projects, names, metadata, labels := make([]string, n), make([]string, n), make([]string, n), make([][]byte, n)
+	for i, row := range rows {
+		var err error
+		if labels[i], err = json.Marshal(row.metadata.Labels()); err != nil {
+			return queueParams{}, fmt.Errorf("encode labels: %w", err)
+		}
+		numbers[i], delays[i] = row.number, row.metadata.DefaultDelay()
+		projects[i], names[i], metadata[i] = row.project, row.name, row.metadata.Text()
+		if row.deleted {
+			deleted[i] = 1
+		}
 	}
-	if _, err := tx.ExecContext(ctx, `
-UPDATE queues
-SET `+column+` = p.place
-FROM unnest($1::bigint[], $2::bigint[]) AS p (number, place)
-WHERE queues.number = p.number`, placedArgs(marks)...); err != nil {
-		return fmt.Errorf("mark queues as %s: %w", column, err)
-	}
-	return nil
+	return queueParams{
+		pgarray.BigInts(numbers), pgarray.Texts(projects), pgarray.Texts(names), pgarray.Texts(metadata),
+		pgarray.Texts(labels), pgarray.Ints(delays), pgarray.Ints(deleted),
+	}, nil
 }
 
 // foldQueues is the last word on each queue, in the order of first mention.
@@ -146,28 +140,6 @@ func foldQueues(history []eventstore.RecordedEvent) []*queueRow {
 		}
 	}
 	return rows
-}
-
-func writeQueues(ctx context.Context, tx eventstore.Tx, rows []*queueRow, statement string) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	n := len(rows)
-	numbers, delays := make([]int64, n), make([]int, n)
-	projects, names, metadata := make([]string, n), make([]string, n), make([]string, n)
-	labels, deleted := make([]string, n), make([]string, n)
-	for i, row := range rows {
-		text, err := json.Marshal(row.metadata.Labels())
-		if err != nil {
-			return fmt.Errorf("encode labels: %w", err)
-		}
-		numbers[i], delays[i] = row.number, row.metadata.DefaultDelay()
-		projects[i], names[i], metadata[i] = row.project, row.name, row.metadata.Text()
-		labels[i], deleted[i] = string(text), strconv.FormatBool(row.deleted)
-	}
-	_, err := tx.ExecContext(ctx, statement, pgarray.BigInts(numbers), pgarray.Texts(projects), pgarray.Texts(names),
-		pgarray.Texts(metadata), pgarray.Texts(labels), pgarray.Ints(delays), pgarray.Texts(deleted))
-	return err
 }
 
 // States are the states that decisions load.

@@ -2,6 +2,8 @@ package projections
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +22,7 @@ type countRow struct {
 	after, upto domain.Place
 	emptied     bool // purged within the slice
 	counted     bool // moved on within the slice
+	over        bool // the queue was deleted, and nothing of it is left
 }
 
 // foldCounts is the last word on each queue's count, in the order of first mention.
@@ -42,6 +45,9 @@ func foldCounts(history []eventstore.RecordedEvent) []*countRow {
 			r.after = domain.PlaceOf(recorded.Position, 0)
 			r.upto, r.emptied = r.after, true
 		case domain.MessagesSwept:
+			if e.Over {
+				row(e.Number).over = true
+			}
 			if e.Counted > 0 {
 				r := row(e.Number)
 				r.upto, r.counted = e.Counted, true
@@ -54,27 +60,42 @@ func foldCounts(history []eventstore.RecordedEvent) []*countRow {
 	return rows
 }
 
-// sweep takes away what the events tell to be over, and moves the counts on. The rest
-// of the slice has been written: a count is of the rows that are left.
+// sweep takes away what the events tell to be over, and moves the counts on.
 func (c *messageChange) sweep(ctx context.Context, tx eventstore.Tx) error {
-	if err := c.sweepMessages(ctx, tx); err != nil {
+	if len(c.swept) == 0 && len(c.counts) == 0 {
+		return nil
+	}
+	args := c.sweptArgs()
+	var forgotten, anew, moved, gone []*countRow
+	for _, row := range c.counts {
+		switch {
+		case row.over:
+			gone = append(gone, row)
+		case !row.counted:
+			forgotten = append(forgotten, row)
+		case row.emptied:
+			anew = append(anew, row)
+		default:
+			moved = append(moved, row)
+		}
+	}
+	for _, rows := range [][]*countRow{forgotten, anew, moved} {
+		args = append(args, countArgs(rows)...)
+	}
+	args = append(args, countArgs(gone)[0])
+	if _, err := tx.ExecContext(ctx, `SELECT sweep_messages(`+parameters(1, len(args))+`)`, args...); err != nil {
 		return fmt.Errorf("sweep messages: %w", err)
 	}
-	if err := c.sweepClaims(ctx, tx); err != nil {
-		return fmt.Errorf("sweep claims: %w", err)
-	}
-	if err := c.count(ctx, tx); err != nil {
-		return fmt.Errorf("count messages: %w", err)
-	}
-	return c.sweepCounts(ctx, tx)
+	return nil
 }
 
-// sweepMessages deletes what had expired, or stood in a queue that was purged or
-// deleted.
-func (c *messageChange) sweepMessages(ctx context.Context, tx eventstore.Tx) error {
-	var queues []int64
+// sweptArgs are the messages and claims that go: messages that had expired, or stood in
+// a queue that was purged or deleted.
+func (c *messageChange) sweptArgs() []any {
+	var queues, claimQueues []int64
 	var firsts, lasts []domain.Place
 	var times []time.Time // zero: whatever stands there
+	var claims []uuid.UUID
 	add := func(queue int64, first, last domain.Place, at time.Time) {
 		queues, firsts, lasts, times = append(queues, queue), append(firsts, first), append(lasts, last), append(times, at)
 	}
@@ -86,118 +107,23 @@ func (c *messageChange) sweepMessages(ctx context.Context, tx eventstore.Tx) err
 		if e.Upto > 0 {
 			add(e.Number, 0, e.Upto, time.Time{})
 		}
-	}
-	if len(queues) == 0 {
-		return nil
-	}
-	_, err := tx.ExecContext(ctx, `
-WITH gone AS (
-    DELETE FROM messages m
-    USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS r (queue, first, last, at)
-    WHERE m.queue = r.queue AND m.place >= r.first AND m.place <= r.last AND (r.at IS NULL OR m.expires_at <= r.at)
-    RETURNING m.queue, m.place
-), counted AS (
-    SELECT g.queue, count(*) AS messages
-    FROM gone g
-    JOIN message_counts n ON n.queue = g.queue AND g.place > n.after AND g.place <= n.upto
-    GROUP BY g.queue
-)
-UPDATE message_counts n
-SET messages = n.messages - c.messages
-FROM counted c
-WHERE n.queue = c.queue`,
-		pgarray.BigInts(queues), pgarray.BigInts(firsts), pgarray.BigInts(lasts), pgarray.TimesOrNull(times))
-	return err
-}
-
-func (c *messageChange) sweepClaims(ctx context.Context, tx eventstore.Tx) error {
-	var queues []int64
-	var ids []uuid.UUID
-	for _, recorded := range c.swept {
-		e := recorded.Event.(domain.MessagesSwept)
 		for _, id := range e.Claims {
-			queues, ids = append(queues, e.Number), append(ids, id)
+			claimQueues, claims = append(claimQueues, e.Number), append(claims, id)
 		}
 	}
-	if len(ids) == 0 {
-		return nil
+	return []any{
+		pgarray.BigInts(queues), pgarray.BigInts(firsts), pgarray.BigInts(lasts), pgarray.TimesOrNull(times),
+		pgarray.BigInts(claimQueues), pgarray.UUIDs(claims),
 	}
-	_, err := tx.ExecContext(ctx, `
-DELETE FROM claims c
-USING unnest($1::bigint[], $2::uuid[]) AS over (queue, id)
-WHERE c.queue = over.queue AND c.id = over.id`, pgarray.BigInts(queues), pgarray.UUIDs(ids))
-	return err
 }
 
-// count moves the counts on. One that begins anew counts from its first place; the
-// others add what stands between the former last place and the new one.
-func (c *messageChange) count(ctx context.Context, tx eventstore.Tx) error {
-	var emptied, forgotten, moved []*countRow
-	for _, row := range c.counts {
-		switch {
-		case !row.counted:
-			forgotten = append(forgotten, row)
-		case row.emptied:
-			emptied = append(emptied, row)
-		default:
-			moved = append(moved, row)
-		}
+func countArgs(rows []*countRow) []any {
+	n := len(rows)
+	queues, afters, uptos := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
+	for i, row := range rows {
+		queues[i], afters[i], uptos[i] = row.queue, row.after, row.upto
 	}
-	for _, step := range []struct {
-		rows      []*countRow
-		statement string
-	}{
-		{forgotten, `
-UPDATE message_counts n
-SET after = r.after, upto = r.upto, messages = 0
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (queue, after, upto)
-WHERE n.queue = r.queue`},
-		{emptied, `
-INSERT INTO message_counts AS n (queue, after, upto, messages)
-SELECT r.queue, r.after, r.upto, (
-    SELECT count(*) FROM messages m WHERE m.queue = r.queue AND m.place > r.after AND m.place <= r.upto)
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (queue, after, upto)
-ON CONFLICT (queue) DO UPDATE SET after = excluded.after, upto = excluded.upto, messages = excluded.messages`},
-		{moved, `
-INSERT INTO message_counts AS n (queue, after, upto, messages)
-SELECT r.queue, coalesce(was.after, r.after), r.upto, coalesce(was.messages, 0) + (
-    SELECT count(*) FROM messages m
-    WHERE m.queue = r.queue AND m.place > coalesce(was.upto, r.after) AND m.place <= r.upto)
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (queue, after, upto)
-LEFT JOIN message_counts was ON was.queue = r.queue
-ON CONFLICT (queue) DO UPDATE SET upto = excluded.upto, messages = excluded.messages`},
-	} {
-		if len(step.rows) == 0 {
-			continue
-		}
-		n := len(step.rows)
-		queues, afters, uptos := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
-		for i, row := range step.rows {
-			queues[i], afters[i], uptos[i] = row.queue, row.after, row.upto
-		}
-		if _, err := tx.ExecContext(ctx, step.statement,
-			pgarray.BigInts(queues), pgarray.BigInts(afters), pgarray.BigInts(uptos)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweepCounts forgets the counts of queues that are over.
-func (c *messageChange) sweepCounts(ctx context.Context, tx eventstore.Tx) error {
-	var over []int64
-	for _, recorded := range c.swept {
-		if e := recorded.Event.(domain.MessagesSwept); e.Over {
-			over = append(over, e.Number)
-		}
-	}
-	if len(over) == 0 {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM message_counts WHERE queue = ANY ($1::bigint[])`, pgarray.BigInts(over)); err != nil {
-		return fmt.Errorf("forget counts: %w", err)
-	}
-	return nil
+	return []any{pgarray.BigInts(queues), pgarray.BigInts(afters), pgarray.BigInts(uptos)}
 }
 
 // Bounds of one sweep of a queue, in rows.
@@ -316,4 +242,55 @@ LIMIT $4`, v.now(), claimRest, 10*maxSwept, most)
 		return nil, fmt.Errorf("list what can be swept: %w", err)
 	}
 	return queues, nil
+}
+
+// fewEvents is how far back posts are counted by somebody who begins to, in events.
+const fewEvents = 100_000
+
+// Posted counts the messages posted after a position, by queue, up to the one it
+// returns. After 0 it begins not far from the end of the ledger.
+func (v *Views) Posted(ctx context.Context, after int64) (counts map[domain.QueueID]int, upto int64, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, `
+SELECT h.position, p.stream, p.messages
+FROM (SELECT coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0) AS position) AS h
+LEFT JOIN LATERAL (
+    SELECT e.stream, sum(cardinality(e.bodies)) AS messages
+    FROM ledger.events e
+    WHERE e.position > CASE WHEN $1::bigint = 0 THEN h.position - $2 ELSE $1 END AND e.position <= h.position
+        AND e.type = $3
+    GROUP BY e.stream
+) AS p ON true`, after, fewEvents, domain.MessagesPosted{}.EventType())
+	if err != nil {
+		return nil, 0, fmt.Errorf("count posts: %w", err)
+	}
+	defer rows.Close()
+	counts = map[domain.QueueID]int{}
+	for rows.Next() {
+		var stream sql.NullString
+		var n sql.NullInt64
+		if err := rows.Scan(&upto, &stream, &n); err != nil {
+			return nil, 0, fmt.Errorf("count posts: %w", err)
+		}
+		if id, isQueue := domain.QueueOfStream(stream.String); isQueue {
+			counts[id] = int(n.Int64)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, fmt.Errorf("count posts: %w", err)
+	}
+	return counts, upto, nil
+}
+
+// QueueNumber is the number of the queue that bears a name now; 0: none does.
+func (v *Views) QueueNumber(ctx context.Context, id domain.QueueID) (number int64, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	err = v.DB.QueryRowContext(ctx,
+		`SELECT number FROM queues WHERE project = $1 AND name = $2 AND NOT deleted`, id.Project, id.Name).Scan(&number)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("find queue: %w", err)
+	}
+	return number, nil
 }

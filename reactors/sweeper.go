@@ -1,0 +1,150 @@
+// Package reactors holds what happens because of an event, after its commit: what
+// leaves the house, and the sweeper. It must never write a table: what a reactor has
+// to record, it asks for by a command. A reactor is not called by a replay.
+package reactors
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/projections"
+)
+
+// SweeperConsumer is the sweeper's name as a consumer of the feed.
+const SweeperConsumer = "sweeper"
+
+// SweeperTypes are the events that leave something to sweep at once. The rest ends by
+// time alone, and is looked for.
+var SweeperTypes = []string{domain.QueuePurged{}.EventType(), domain.QueueDeleted{}.EventType()}
+
+// Sweepables tells what there is to sweep.
+type Sweepables interface {
+	// Sweepable lists queues that have something to sweep, at most so many.
+	Sweepable(ctx context.Context, most int) ([]projections.SweepableQueue, error)
+	// Posted counts the messages posted after a position, by queue, up to the one it
+	// returns.
+	Posted(ctx context.Context, after int64) (counts map[domain.QueueID]int, upto int64, err error)
+	// QueueNumber is the number of the queue that bears a name now; 0: none does.
+	QueueNumber(ctx context.Context, id domain.QueueID) (int64, error)
+}
+
+// The sweeper's pace.
+const (
+	sweepEvery = 5 * time.Second // between looks for what time has ended
+	sweepBatch = 100             // queues of one look
+	// countEvery is how many messages are posted to a queue before the sweeper lets its
+	// count be moved on.
+	countEvery = 1000
+)
+
+// Sweeper removes rows that nobody can see any more, and keeps the counts near the
+// ends of the queues. Nothing but room and the cost of stats depends on it.
+type Sweeper struct {
+	Executor *commands.Executor
+	Views    Sweepables
+	Log      *slog.Logger
+
+	wake   chan struct{}
+	looked int64 // position up to which posts were counted; 0: not yet
+	posted map[domain.QueueID]int
+}
+
+// NewSweeper makes a sweeper. Run sweeps.
+func NewSweeper(executor *commands.Executor, views Sweepables, log *slog.Logger) *Sweeper {
+	return &Sweeper{
+		Executor: executor, Views: views, Log: log,
+		wake: make(chan struct{}, 1), posted: map[domain.QueueID]int{},
+	}
+}
+
+// React is called with each slice of the events in SweeperTypes.
+func (s *Sweeper) React(msg *message.Message) error {
+	if _, ok := eventstore.SliceOf(msg); !ok {
+		return fmt.Errorf("message %s carries no slice of the ledger", msg.UUID)
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+	return nil
+}
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Warn("the sweep was interrupted", "error", err)
+		}
+		select {
+		case <-s.wake:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Sweep sweeps what there is now, and returns when there is nothing left.
+func (s *Sweeper) Sweep(ctx context.Context) error {
+	for again := true; again; {
+		queues, err := s.Views.Sweepable(ctx, sweepBatch)
+		if err != nil {
+			return err
+		}
+		again = false
+		for _, q := range queues {
+			swept, err := s.sweep(ctx, q)
+			if err != nil {
+				return err
+			}
+			again = again || swept
+		}
+	}
+	return s.count(ctx)
+}
+
+// sweep sweeps one queue, and tells whether there was something to sweep.
+func (s *Sweeper) sweep(ctx context.Context, q projections.SweepableQueue) (swept bool, err error) {
+	ctx = commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: q.Queue.Project}})
+	if swept, err = commands.Run(ctx, s.Executor, commands.SweepQueue{Queue: q.Queue, Number: q.Number}); err != nil {
+		return false, fmt.Errorf("sweep queue %s: %w", q.Queue.Stream(), err)
+	}
+	return swept, nil
+}
+
+// count moves on the counts of queues that have grown.
+func (s *Sweeper) count(ctx context.Context) error {
+	counts, upto, err := s.Views.Posted(ctx, s.looked)
+	if err != nil {
+		return err
+	}
+	s.looked = upto
+	for queue, n := range counts {
+		s.posted[queue] += n
+	}
+	for queue, n := range s.posted {
+		if n < countEvery {
+			continue
+		}
+		delete(s.posted, queue)
+		number, err := s.Views.QueueNumber(ctx, queue)
+		if err != nil {
+			return err
+		}
+		for swept := number > 0; swept; {
+			if swept, err = s.sweep(ctx, projections.SweepableQueue{Queue: queue, Number: number}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
