@@ -1,0 +1,136 @@
+"""What cases need besides a client: where nabu is, checks that say what they expected,
+and a list to stand in."""
+
+import json
+import os
+import time
+import traceback
+import urllib.request
+import uuid
+
+NOBODY = "00000000-0000-4000-8000-000000000000"  # an id that nothing has
+
+
+class Mismatch(Exception):
+    """Something came that the case did not expect."""
+
+
+def same(what, came, expected):
+    """The two are equal, to the order of members and to 1 not being true."""
+    if came != expected or json.dumps(came, default=str) != json.dumps(expected, default=str):
+        raise Mismatch(f"{what}: expected {expected!r}, came {came!r}")
+
+
+def has(what, came, **expected):
+    """The object has at least these members, with these values."""
+    same(what, {name: came.get(name, "(absent)") for name in expected}, expected)
+
+
+def within(what, came, low, high):
+    """It is a number, and none outside these."""
+    if isinstance(came, bool) or not isinstance(came, (int, float)) or not low <= came <= high:
+        raise Mismatch(f"{what}: expected {low} to {high}, came {came!r}")
+
+
+def true(what, came):
+    """It holds."""
+    if not came:
+        raise Mismatch(f"{what}: expected so, is not")
+
+
+def refused(what, error, call, *args, **kwargs):
+    """The call ends with this error. The error is returned."""
+    try:
+        came = call(*args, **kwargs)
+    except error as refusal:
+        return refusal
+    except Exception as other:
+        raise Mismatch(f"{what}: expected {error.__name__}, came {describe(other)}") from other
+    raise Mismatch(f"{what}: expected {error.__name__}, came the answer {came!r}")
+
+
+def describe(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class Here:
+    """Where a case finds itself: at one of nabu's endpoints, in a project of its own."""
+
+    def __init__(self, endpoint, keystone, project):
+        self.endpoint = endpoint  # of the API, without /v2
+        self.keystone = keystone  # where a stand-in knows that endpoint
+        self.project = project
+        self.begun = time.monotonic()
+
+    def ages(self):
+        """What a message can be old that was posted in this case, in seconds."""
+        return 0, time.monotonic() - self.begun + 1
+
+    def call(self, method, path, body=None, project=None):
+        """Asks nabu without a client, for what the client at hand cannot say."""
+        request = urllib.request.Request(
+            self.endpoint + "/v2" + path, method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Client-ID": str(uuid.uuid4()), "X-Project-Id": project or self.project,
+                     "Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def make_queue(self, name, **metadata):
+        """Makes a queue with any metadata. Not every client can."""
+        self.call("PUT", "/queues/" + name, metadata)
+
+    def post(self, queue, *messages):
+        """Posts messages, as some other client, and returns their ids."""
+        answer = self.call("POST", f"/queues/{queue}/messages", {"messages": list(messages)})
+        return [path.rsplit("/", 1)[1] for path in answer["resources"]]
+
+
+class Cases:
+    """The cases of one file, in the order in which they are written."""
+
+    def __init__(self, client):
+        self.client = client
+        self.cases = []
+
+    def __call__(self, call, says, places=None):
+        """Adds a function as a case: which call of the client it is about, what has to
+        be true, and at which places it is asked; None: at all."""
+        def add(function):
+            self.cases.append((call, says, places, function))
+            return function
+        return add
+
+    def run(self, place, endpoint, keystone):
+        """Runs all cases at one endpoint, prints a line for each, and returns how many
+        there were and how many failed."""
+        ran = failed = 0
+        for call, says, places, function in self.cases:
+            if places and place not in places:
+                continue
+            here = Here(endpoint, keystone, uuid.uuid4().hex)
+            problem = run_one(function, here)
+            ran, failed = ran + 1, failed + (problem is not None)
+            mark, problem = ("ok  ", "") if problem is None else ("FAIL", f"\n      {problem}")
+            print(f"{mark}  {self.client:<15}  {place:<10}  {call:<28}  {says}{problem}", flush=True)
+        return ran, failed
+
+
+def run_one(function, here):
+    """Runs a case and returns what is wrong, and where, or None."""
+    try:
+        function(here)
+    except Mismatch as mismatch:
+        return f"{place_of(function, mismatch)}: {mismatch}"
+    except Exception as error:
+        return f"{place_of(function, error)}: expected no error, came {describe(error)}"
+    return None
+
+
+def place_of(function, error):
+    """The line of the case at which it ended."""
+    code = function.__code__
+    lines = [at.lineno for at in traceback.extract_tb(error.__traceback__)
+             if (at.filename, at.name) == (code.co_filename, code.co_name)]
+    return f"{os.path.basename(code.co_filename)}:{lines[-1]}"

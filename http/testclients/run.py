@@ -1,0 +1,47 @@
+"""Drives nabu with a client that a cloud already has: openstacksdk. Started by
+"make test-clients".
+
+usage: run.py <nabu's program>"""
+
+import os
+import signal
+import sys
+import time
+
+import sdk
+import sdk_claim
+import sdk_message
+import sdk_queue
+import servers
+
+# The name is printed; the path stands behind nabu's address.
+PLACES = [("root", ""), ("/messaging", "/messaging")]
+FILES = [sdk, sdk_queue, sdk_message, sdk_claim]
+
+
+def main(program):
+    forget_the_surroundings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("make test-clients: stopped"))
+    begun, count, failed = time.monotonic(), 0, 0
+    with servers.nabu(program) as url:
+        for place, prefix in PLACES:
+            with servers.keystone(url + prefix) as keystone:
+                for file in FILES:
+                    ran, wrong = file.cases.run(place, url + prefix, keystone)
+                    count, failed = count + ran, failed + wrong
+    print(f"make test-clients: {count} cases, {failed} failed, after {time.monotonic() - begun:.0f} s")
+    return 1 if failed else 0
+
+
+def forget_the_surroundings():
+    """Takes away what a cloud's user may have in his environment: another cloud, and a
+    proxy in front of this machine's own addresses."""
+    for name in [name for name in os.environ if name.startswith("OS_")]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,111 @@
+"""The servers that the clients talk to: a nabu of their own, and a stand-in for Keystone."""
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+START = 60  # seconds that nabu may take to be ready
+STOP = 40  # and to end
+
+
+@contextlib.contextmanager
+def nabu(program):
+    """Runs nabu with a PostgreSQL of its own, in a folder that goes with it, and gives
+    its address. Nothing of the caller's settings reaches it."""
+    folder = tempfile.mkdtemp(prefix="nabu-clients-")
+    os.chmod(folder, 0o711)  # root's nabu runs PostgreSQL as somebody else
+    address = f"127.0.0.1:{free_port()}"
+    settings = {name: value for name, value in os.environ.items()
+                if not name.startswith("NABU_") or name == "NABU_PG_BIN"}
+    with open(os.path.join(folder, "log"), "w+", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [program, "serve", "--data-dir", os.path.join(folder, "data"), "--listen", address],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=settings)
+        try:
+            if not ready(f"http://{address}/readyz", process):
+                log.seek(0)
+                raise SystemExit("nabu did not get ready:\n" + log.read())
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ready(url, process):
+    """Waits until nabu says that it takes requests."""
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    return False
+
+
+@contextlib.contextmanager
+def keystone(endpoint):
+    """Stands in for Keystone: whoever asks gets a token for the project that he names,
+    and a catalog in which the messaging service is at endpoint. nabu without Keystone
+    looks at no token; the clients cannot do without a catalog."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer(200, {"version": {
+                "id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z",
+                "links": [{"rel": "self", "href": url}],
+                "media-types": [{"base": "application/json",
+                                 "type": "application/vnd.openstack.identity-v3+json"}]}})
+
+        def do_POST(self):
+            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            project = sent["auth"]["scope"]["project"]["id"]
+            domain = {"id": "default", "name": "Default"}
+            self.answer(201, {"token": {
+                "methods": ["password"],
+                "issued_at": "2020-01-01T00:00:00.000000Z",
+                "expires_at": "2099-01-01T00:00:00.000000Z",
+                "user": {"id": "somebody", "name": "somebody", "domain": domain},
+                "project": {"id": project, "name": project, "domain": domain},
+                "roles": [{"id": "member", "name": "member"}],
+                "catalog": [{"id": "nabu", "name": "nabu", "type": "messaging", "endpoints": [
+                    {"id": "nabu", "interface": "public", "url": endpoint,
+                     "region": "here", "region_id": "here"}]}]}})
+
+        def answer(self, status, body):
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.send_header("X-Subject-Token", "any-token")
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_):
+            """The cases say what matters."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}/v3"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield url
+        server.shutdown()
