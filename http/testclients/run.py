@@ -1,5 +1,5 @@
-"""Drives nabu with a client that a cloud already has: openstacksdk. Started by
-"make test-clients".
+"""Drives nabu with clients that a cloud already has: openstacksdk and python-zaqarclient.
+Started by "make test-clients".
 
 usage: run.py <nabu's program>"""
 
@@ -13,10 +13,14 @@ import sdk_claim
 import sdk_message
 import sdk_queue
 import servers
+import zaqar
+import zaqar_claim
+import zaqar_message
+import zaqar_queue
 
 # The name is printed; the path stands behind nabu's address.
 PLACES = [("root", ""), ("/messaging", "/messaging")]
-FILES = [sdk, sdk_queue, sdk_message, sdk_claim]
+FILES = [sdk, sdk_queue, sdk_message, sdk_claim, zaqar, zaqar_queue, zaqar_message, zaqar_claim]
 
 
 def main(program):
