@@ -1,5 +1,5 @@
-"""Drives nabu with clients that a cloud already has: openstacksdk and python-zaqarclient.
-Started by "make test-clients".
+"""Drives nabu with the clients that a cloud already has: openstacksdk, python-zaqarclient
+and openstackclient. Started by "make test-clients".
 
 usage: run.py <nabu's program>"""
 
@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 
+import osc
 import sdk
 import sdk_claim
 import sdk_message
@@ -20,7 +21,7 @@ import zaqar_queue
 
 # The name is printed; the path stands behind nabu's address.
 PLACES = [("root", ""), ("/messaging", "/messaging")]
-FILES = [sdk, sdk_queue, sdk_message, sdk_claim, zaqar, zaqar_queue, zaqar_message, zaqar_claim]
+FILES = [sdk, sdk_queue, sdk_message, sdk_claim, zaqar, zaqar_queue, zaqar_message, zaqar_claim, osc]
 
 
 def main(program):
