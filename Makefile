@@ -8,6 +8,9 @@ ARGS     ?=
 # Further arguments of "go test" for make test, such as TESTFLAGS="-run Claim".
 TESTFLAGS ?=
 
+# The Python that has OpenStack's clients for make test-clients.
+PYTHON := /usr/bin/python3
+
 # PostgreSQL's programs, where nabu looks for them first of all.
 INITDB := $(firstword $(shell command -v initdb 2>/dev/null) $(wildcard \
 	$(NABU_PG_BIN)/initdb \
@@ -30,10 +33,10 @@ apt_update  = $$as apt-get update -q >/dev/null
 apt_install = $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint fuzz bench deps postgres compiler clean
+.PHONY: help build run test test-clients lint fuzz bench deps postgres compiler clients clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/nabu
 	$(GO) build -trimpath -o bin/nabu ./cmd/nabu
@@ -46,6 +49,9 @@ test: deps ## run every test, on private PostgreSQL servers
 	begun=$$(date +%s); \
 	$(GO) test $$race -shuffle=on -timeout=10m $(TESTFLAGS) ./... || { echo "make test: FAILED"; exit 1; }; \
 	echo "make test: all passed after $$(($$(date +%s) - begun)) s"
+
+test-clients: build postgres clients ## drive nabu with OpenStack's own clients
+	@$(PYTHON) -B http/testclients/run.py bin/nabu
 
 lint: ## check the format, go vet, staticcheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); \
@@ -98,6 +104,21 @@ compiler:
 		set -e; \
 		$(apt_update); \
 		$(apt_install) gcc libc6-dev; \
+	fi
+
+# OpenStack's clients come from the distribution, and so does the Python that has them.
+clients:
+	@packages="python3-openstacksdk python3-zaqarclient python3-openstackclient"; \
+	if $(PYTHON) -c 'import openstack, openstackclient, zaqarclient' 2>/dev/null; then exit 0; fi; \
+	if $(may_install); then \
+		echo "Installing OpenStack's clients."; \
+		set -e; \
+		$(apt_update); \
+		$(apt_install) $$packages; \
+	else \
+		echo "OpenStack's clients are not on this machine, for $(PYTHON). On Debian and its kin:"; \
+		echo "  sudo apt-get install $$packages"; \
+		exit 1; \
 	fi
 
 clean: ## remove what was built
