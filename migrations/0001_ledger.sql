@@ -1,7 +1,8 @@
 -- +goose Up
--- The ledger: one append-only table of events, the functions that add to it, and
--- the answers kept for idempotency keys. Everything here belongs to the role that
--- migrates; the application may only do what is granted at the end.
+-- The ledger: one append-only table of events, the functions that add to it, the
+-- answers kept for idempotency keys, and how far each consumer has read. Everything
+-- here belongs to the role that migrates; the application may only do what is granted
+-- at the end.
 
 CREATE TABLE ledger.events (
     position          bigint      NOT NULL,
@@ -171,6 +172,17 @@ CREATE TABLE ledger.idempotency_keys (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX idempotency_keys_expiry ON ledger.idempotency_keys (expires_at);
 
+-- How far each consumer of the feed has read: its last position, 0 before the first. A
+-- row is written for every slice, so what it was before has to go soon.
+CREATE TABLE ledger.consumers (
+    name       text        COLLATE "C" NOT NULL,
+    position   bigint      NOT NULL,
+    updated_at timestamptz NOT NULL,
+    CONSTRAINT consumers_pkey PRIMARY KEY (name),
+    CONSTRAINT consumers_name CHECK (name <> ''),
+    CONSTRAINT consumers_position CHECK (position >= 0)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
 SELECT ledger.extend(1, 10000000);
 
 REVOKE ALL ON FUNCTION ledger.extend(bigint, bigint) FROM PUBLIC;
@@ -184,7 +196,7 @@ BEGIN
         GRANT USAGE ON SCHEMA ledger TO nabu_app;
         GRANT SELECT, INSERT ON ledger.events TO nabu_app;
         GRANT SELECT ON ledger.partitions, ledger.migrations TO nabu_app;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.idempotency_keys TO nabu_app;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.idempotency_keys, ledger.consumers TO nabu_app;
         GRANT EXECUTE ON FUNCTION ledger.extend(bigint, bigint) TO nabu_app;
     END IF;
 END

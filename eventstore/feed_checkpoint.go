@@ -1,0 +1,121 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	_ "embed"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrMoved: a consumer's checkpoint is not where it was believed to be.
+var ErrMoved = errors.New("the checkpoint has moved")
+
+// MoveCheckpoint moves a consumer's checkpoint in the open transaction: whoever writes
+// what a slice leads to and its checkpoint together has written it exactly once. It
+// fails with ErrMoved, and changes nothing, when the checkpoint is not at from or the
+// consumer has none; the transaction is then to be rolled back. The checkpoint's row
+// stays locked until the transaction ends.
+func MoveCheckpoint(ctx context.Context, tx Tx, consumer string, from, to int64) error {
+	result, err := tx.ExecContext(ctx, `
+UPDATE ledger.consumers SET position = $3::bigint, updated_at = clock_timestamp()
+WHERE name = $1::text AND position = $2::bigint`, consumer, from, to)
+	if err != nil {
+		return fmt.Errorf("move the checkpoint of %s: %w", consumer, err)
+	}
+	moved, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("move the checkpoint of %s: %w", consumer, err)
+	}
+	if moved == 0 {
+		return fmt.Errorf("move the checkpoint of %s from %d to %d: %w", consumer, from, to, ErrMoved)
+	}
+	return nil
+}
+
+// Start is where a consumer begins that has no checkpoint yet.
+type Start int
+
+// The starts.
+const (
+	AtBeginning Start = iota // with the first event of the ledger
+	AtHead                   // with the first event that is appended after it subscribed
+)
+
+// register gives a consumer its checkpoint if it has none.
+func register(ctx context.Context, tx Tx, consumer string, start Start) error {
+	_, err := tx.ExecContext(ctx, `
+INSERT INTO ledger.consumers (name, position, updated_at)
+SELECT $1::text, CASE WHEN $2::boolean
+    THEN coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0)
+    ELSE 0 END, clock_timestamp()
+ON CONFLICT (name) DO NOTHING`, consumer, start == AtHead)
+	if err != nil {
+		return fmt.Errorf("register consumer %s: %w", consumer, err)
+	}
+	return nil
+}
+
+// look finds a consumer's checkpoint and the ledger's head: two index probes.
+func look(ctx context.Context, tx Tx, consumer string) (at, head int64, err error) {
+	err = tx.QueryRowContext(ctx, `
+SELECT c.position, coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0)
+FROM ledger.consumers c
+WHERE c.name = $1::text`, consumer).Scan(&at, &head)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the checkpoint of %s: %w", consumer, err)
+	}
+	return at, head, nil
+}
+
+//go:embed sql/slice.sql
+var sliceSQL string
+
+// readSlice reads the events after a position, at most up to another that is greater.
+func readSlice(ctx context.Context, tx Tx, after, upto int64, maxEvents, maxBytes int) ([]RecordedEvent, error) {
+	events, err := readPage(ctx, tx, sliceSQL, []any{after, upto, maxEvents, maxBytes})
+	if err != nil {
+		return nil, fmt.Errorf("read the slice after %d: %w", after, err)
+	}
+	if len(events) == 0 {
+		return nil, fmt.Errorf("event %d is missing in the ledger", after+1)
+	}
+	return events, nil
+}
+
+// lockSeed sets consumers' locks apart from those of others that hash texts.
+const lockSeed = 7881299347898370
+
+// lockConsumer tries to make the connection's session the one that reads for a
+// consumer. PostgreSQL frees the lock when the session ends. That of a machine that
+// has vanished ends after a minute; left to its defaults, after two hours.
+func lockConsumer(ctx context.Context, conn *sql.Conn, consumer string) (held bool, err error) {
+	var setting string
+	err = conn.QueryRowContext(ctx, `
+SELECT pg_try_advisory_lock(hashtextextended($1::text, $2::bigint)),
+    set_config('tcp_keepalives_idle', '30', false) || set_config('tcp_keepalives_interval', '10', false)
+        || set_config('tcp_keepalives_count', '3', false)`, consumer, lockSeed).Scan(&held, &setting)
+	if err != nil {
+		return false, fmt.Errorf("lock consumer %s: %w", consumer, err)
+	}
+	return held, nil
+}
+
+// unlockTime is how long to wait for an answer before the connection is thrown away,
+// which also ends the lock.
+const unlockTime = 2 * time.Second
+
+// unlockConsumer gives the lock and the connection back.
+func unlockConsumer(conn *sql.Conn, consumer string) {
+	ctx, cancel := context.WithTimeout(context.Background(), unlockTime)
+	defer cancel()
+	var held bool
+	err := conn.QueryRowContext(ctx, `SELECT pg_advisory_unlock(hashtextextended($1::text, $2::bigint))`,
+		consumer, lockSeed).Scan(&held)
+	if err != nil || !held {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	_ = conn.Close()
+}
