@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"commands":          {"domain", "eventstore", "internal/postgres"},
 	"projections":       {"domain", "eventstore", "internal/pgarray"},
 	"migrations":        {"projections", "internal/postgres"},
+	"reactors":          {"domain", "eventstore", "commands", "projections"},
 	"http":              {"domain", "eventstore", "commands", "projections", "internal/postgres"},
 	"internal/pgarray":  {},
 	"internal/postgres": {},

@@ -25,10 +25,16 @@ type FeedConfig struct {
 	// From says where a consumer begins when it subscribes for the first time ever. Those
 	// that are not named begin with the first event.
 	From map[string]Start
+	// Types are the types of events that a consumer wants; PostgreSQL passes over the
+	// others. Consumers that are not named get all.
+	Types map[string][]string
 	// Poll is how often an idle reader looks for events, and how often one that is not
 	// active tries to become so; 0: DefaultPoll. Wake shortens the first wait, not the
 	// second.
 	Poll time.Duration
+	// Rest is how long a reader that has read all leaves the database alone at least,
+	// however often it is woken; 0: DefaultRest.
+	Rest time.Duration
 	// MaxPause bounds the pauses before a slice is delivered again after a Nack and before
 	// the database is asked again after a failure; 0: DefaultMaxPause. They begin with
 	// MinPause, unless MaxPause is less, each is half as long again as the one before, and
@@ -47,6 +53,7 @@ type FeedConfig struct {
 // What a feed is made of when nothing else is said.
 const (
 	DefaultPoll     = 500 * time.Millisecond
+	DefaultRest     = 20 * time.Millisecond
 	MinPause        = 50 * time.Millisecond
 	DefaultMaxPause = 30 * time.Second
 	DefaultDrain    = 5 * time.Second
@@ -70,6 +77,7 @@ var _ message.Subscriber = (*Feed)(nil)
 // NewFeed makes a feed. Close ends it.
 func NewFeed(cfg FeedConfig) *Feed {
 	orDefault(&cfg.Poll, DefaultPoll)
+	orDefault(&cfg.Rest, DefaultRest)
 	orDefault(&cfg.MaxPause, DefaultMaxPause)
 	orDefault(&cfg.Drain, DefaultDrain)
 	orDefault(&cfg.MaxEvents, SliceEvents)
@@ -88,8 +96,8 @@ type Slice struct {
 	Consumer string `json:"consumer"`
 	From     int64  `json:"from"` // the checkpoint before the slice
 	To       int64  `json:"to"`   // the checkpoint after it
-	// Events are all with From < position <= To, in order, at least one. They are not to
-	// be changed: another delivery may carry the same.
+	// Events are all with From < position <= To that the consumer wants, in order, at
+	// least one. They are not to be changed: another delivery may carry the same.
 	Events []RecordedEvent `json:"-"`
 }
 
@@ -193,6 +201,10 @@ type reader struct {
 	out      chan *message.Message
 	wake     chan int64 // the highest head that was told since the last look
 	pauses   *backoff.ExponentialBackOff
+
+	// Behind the checkpoint passedFrom nothing is wanted up to passed. That is written
+	// down only now and then.
+	passedFrom, passed int64
 }
 
 // tell leaves word of a head.
@@ -248,6 +260,9 @@ func (r *reader) follow(ctx context.Context) error {
 			}
 		}
 		r.pauses.Reset() // all is read, nothing fails
+		if err := sleep(ctx, min(r.feed.Rest, r.feed.Poll)); err != nil {
+			return err
+		}
 		if err := r.await(ctx, at); err != nil {
 			return err
 		}
@@ -275,11 +290,13 @@ func (r *reader) await(ctx context.Context, at int64) error {
 // advance delivers the slice after a position until it is acknowledged or the
 // checkpoint has moved, and returns where to go on.
 func (r *reader) advance(ctx context.Context, conn *sql.Conn, at, head int64) (int64, error) {
-	events, err := readSlice(ctx, conn, at, head, r.feed.MaxEvents, r.feed.MaxBytes)
+	slice, err := r.read(ctx, conn, at, head)
 	if err != nil {
 		return 0, err
 	}
-	slice := Slice{Consumer: r.consumer, From: at, To: events[len(events)-1].Position, Events: events}
+	if len(slice.Events) == 0 {
+		return r.pass(ctx, conn, slice)
+	}
 	for at == slice.From {
 		acked, err := r.deliver(ctx, slice)
 		if err != nil {
@@ -297,6 +314,34 @@ func (r *reader) advance(ctx context.Context, conn *sql.Conn, at, head int64) (i
 		}
 	}
 	return at, nil
+}
+
+// read reads the slice after a position. It has no events where none are wanted.
+func (r *reader) read(ctx context.Context, conn *sql.Conn, at, head int64) (Slice, error) {
+	slice := Slice{Consumer: r.consumer, From: at}
+	var err error
+	if types := r.feed.Types[r.consumer]; types != nil {
+		if r.passedFrom != at || r.passed > head {
+			r.passed = at
+		}
+		slice.Events, slice.To, err = readSliceOf(ctx, conn, r.passed, head, r.feed.MaxEvents, r.feed.MaxBytes, types)
+		return slice, err
+	}
+	slice.Events, slice.To, err = readSlice(ctx, conn, at, head, r.feed.MaxEvents, r.feed.MaxBytes)
+	return slice, err
+}
+
+// maxUnwritten is how many events that nobody wants are passed before that is written
+// down.
+const maxUnwritten = 10_000
+
+// pass goes on behind events that the consumer does not want.
+func (r *reader) pass(ctx context.Context, conn *sql.Conn, slice Slice) (int64, error) {
+	if slice.To-slice.From >= maxUnwritten {
+		return r.settle(ctx, conn, slice)
+	}
+	r.passedFrom, r.passed = slice.From, slice.To
+	return slice.To, nil
 }
 
 // deliver hands a slice over and waits for the answer. It fails only when ctx ends

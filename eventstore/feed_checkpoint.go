@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"nabu/internal/pgarray"
 )
 
 // ErrMoved: a consumer's checkpoint is not where it was believed to be.
@@ -70,19 +72,44 @@ WHERE c.name = $1::text`, consumer).Scan(&at, &head)
 	return at, head, nil
 }
 
-//go:embed sql/slice.sql
-var sliceSQL string
+var (
+	//go:embed sql/slice.sql
+	sliceSQL string
+	//go:embed sql/slice_of_types.sql
+	sliceOfTypesSQL string
+)
 
-// readSlice reads the events after a position, at most up to another that is greater.
-func readSlice(ctx context.Context, tx Tx, after, upto int64, maxEvents, maxBytes int) ([]RecordedEvent, error) {
+// readSlice reads the events after a position, at most up to another that is greater,
+// and tells how far it came.
+func readSlice(ctx context.Context, tx Tx, after, upto int64, maxEvents, maxBytes int) ([]RecordedEvent, int64, error) {
 	events, err := readPage(ctx, tx, sliceSQL, []any{after, upto, maxEvents, maxBytes})
 	if err != nil {
-		return nil, fmt.Errorf("read the slice after %d: %w", after, err)
+		return nil, 0, fmt.Errorf("read the slice after %d: %w", after, err)
 	}
 	if len(events) == 0 {
-		return nil, fmt.Errorf("event %d is missing in the ledger", after+1)
+		return nil, 0, fmt.Errorf("event %d is missing in the ledger", after+1)
 	}
-	return events, nil
+	return events, events[len(events)-1].Position, nil
+}
+
+// maxPassed is how many events are looked through at a time for some of the types that
+// a consumer wants.
+const maxPassed = 50_000
+
+// readSliceOf reads the events of some types after a position, and tells how far it
+// came. There may be none.
+func readSliceOf(
+	ctx context.Context, tx Tx, after, upto int64, maxEvents, maxBytes int, types []string,
+) ([]RecordedEvent, int64, error) {
+	upto = min(upto, after+maxPassed)
+	events, err := readPage(ctx, tx, sliceOfTypesSQL, []any{after, upto, maxEvents, maxBytes, pgarray.Texts(types)})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the slice after %d: %w", after, err)
+	}
+	if n := len(events); n > 0 { // whatever bound has ended it, the rest comes next
+		upto = events[n-1].Position
+	}
+	return events, upto, nil
 }
 
 // lockSeed sets consumers' locks apart from those of others that hash texts.

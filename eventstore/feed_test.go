@@ -444,3 +444,42 @@ func (l logged) Write(line []byte) (int, error) {
 	}
 	return len(line), nil
 }
+
+// TestAConsumerGetsTheTypesItWants: and its checkpoint passes over the others, in steps
+// when there are many.
+func TestAConsumerGetsTheTypesItWants(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Open(t).DB()
+	f := newFeed(t, db, func(cfg *eventstore.FeedConfig) {
+		cfg.Types = map[string][]string{"c": {domain.QueueDeleted{}.EventType()}}
+	})
+	messages := subscribe(t, f, "c")
+	add := func(events ...domain.Event) {
+		t.Helper()
+		if _, err := appendAlone(t.Context(), db, events...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(from, to int64) {
+		t.Helper()
+		select {
+		case msg := <-messages:
+			slice, _ := eventstore.SliceOf(msg)
+			if len(slice.Events) != 1 || slice.From != from || slice.To != to || slice.Events[0].Position != to {
+				t.Fatalf("slice %d to %d with %d events, want %d to %d with one", slice.From, slice.To, len(slice.Events), from, to)
+			}
+			msg.Ack()
+		case <-time.After(atLast):
+			t.Fatal("nothing is delivered")
+		}
+	}
+	created := domain.QueueCreated{Project: "p", Name: "a"}
+	deleted := domain.QueueDeleted{Project: "p", Name: "a", Number: 1}
+	add(created, deleted, created)
+	expect(0, 2)
+	for range 3 {
+		add(created)
+	}
+	add(deleted, created)
+	expect(2, 7)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -15,8 +16,15 @@ const versions = `{"versions": [{"id": "2", "status": "CURRENT", "updated": "201
 
 // showVersions serves GET /. The odd status is what keystoneauth and gophercloud
 // expect of a version document.
+//
+// Under a prefix the link is relative to the document: keystoneauth joins it to the
+// address that it asked, and would leave the prefix by Zaqar's own link.
 func (s *Server) showVersions(c *call) error {
-	return writeJSON(c, http.StatusMultipleChoices, []byte(versions))
+	document := versions
+	if strings.HasPrefix(c.Path(), messagingPrefix) {
+		document = strings.Replace(document, `"/v2/"`, `"v2/"`, 1)
+	}
+	return writeJSON(c, http.StatusMultipleChoices, []byte(document))
 }
 
 // relation is one entry of the home document.

@@ -18,11 +18,11 @@ import (
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
-	for _, path := range []string{"/", "/messaging", "/messaging/"} {
+	for path, link := range map[string]string{"/": "/v2/", "/messaging": "v2/", "/messaging/": "v2/"} {
 		a.call("GET", path, ``, 300, "Client-ID", "", "X-Project-Id", "").has("Content-Type", "application/json").is(`{"versions": [{
 			"id": "2", "status": "CURRENT", "updated": "2014-9-24T04:06:47Z",
 			"media-types": [{"base": "application/json", "type": "application/vnd.openstack.messaging-v2+json"}],
-			"links": [{"href": "/v2/", "rel": "self"}]}]}`)
+			"links": [{"href": "` + link + `", "rel": "self"}]}]}`)
 	}
 }
 

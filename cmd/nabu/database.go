@@ -18,7 +18,11 @@ type database struct {
 	private *postgres.Server // nil: the operator's own
 	write   *sql.DB
 	read    *sql.DB
+	direct  *sql.DB // around a pooler, for the feed's readers
 }
+
+// directConnections is one for each consumer of the feed, and one more.
+const directConnections = 2
 
 // lockPatience is how long to wait for another nabu that holds the data folder.
 const lockPatience = 10 * time.Second
@@ -53,7 +57,14 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	if d.write, err = postgres.OpenWriter(appURL, answerPatience); err != nil {
 		return d, misconfigured(err)
 	}
-	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1); err != nil {
+	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1-directConnections); err != nil {
+		return d, misconfigured(err)
+	}
+	direct := appURL
+	if cfg.DirectDatabaseURL != "" {
+		direct = cfg.DirectDatabaseURL
+	}
+	if d.direct, err = postgres.Open(direct, directConnections); err != nil {
 		return d, misconfigured(err)
 	}
 	return d, inspect(ctx, d.read, log)
@@ -87,7 +98,7 @@ func (d *database) lost() <-chan struct{} {
 // close ends all connections and the private PostgreSQL.
 func (d *database) close(ctx context.Context) error {
 	var problems []error
-	for _, pool := range []*sql.DB{d.write, d.read} {
+	for _, pool := range []*sql.DB{d.write, d.read, d.direct} {
 		if pool != nil {
 			problems = append(problems, pool.Close())
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
@@ -40,6 +41,8 @@ type service struct {
 	log      *slog.Logger
 	database *database
 	executor *commands.Executor
+	reactors *reacting
+	awake    atomic.Pointer[reacting] // whom the executor tells of commits
 	server   *http.Server
 	served   chan error // gets how serving ended, once
 }
@@ -86,9 +89,18 @@ func (s *service) start(ctx context.Context) error {
 	m := newMetrics(s.database)
 	s.executor = commands.NewExecutor(commands.Config{
 		DB: s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
-		Limits: s.Limits, Log: s.log, Observe: m.observe,
+		Limits: s.Limits, Log: s.log, Observe: func(r commands.BatchReport) {
+			m.observe(r)
+			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
+				reactors.feed.Wake(r.Head)
+			}
+		},
 	})
 	m.watch(s.executor)
+	if s.reactors, err = react(ctx, s.database, s.executor, s.log); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	s.awake.Store(s.reactors)
 	s.server = http.New(http.Config{
 		Executor: s.executor, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
 		Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
@@ -115,6 +127,9 @@ func (s *service) stop(ctx context.Context) error {
 			problems = append(problems, fmt.Errorf("finish the requests under way: %w", err))
 		}
 		problems = append(problems, <-s.served)
+	}
+	if s.reactors != nil {
+		problems = append(problems, s.reactors.stop())
 	}
 	if s.executor != nil {
 		problems = append(problems, s.executor.Close(draining))

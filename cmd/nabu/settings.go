@@ -92,11 +92,11 @@ var serviceSettings = []setting{
 		field: func(c *config) any { return &c.DatabaseURL },
 	}, {
 		key: "direct_database_url", secret: true, rule: connectionString,
-		help:  "way to the same database around a transaction pooler, for migrations; empty: database_url",
+		help:  "way to the same database around a transaction pooler, for migrations and the feed; empty: database_url",
 		field: func(c *config) any { return &c.DirectDatabaseURL },
 	}, {
-		key: "max_connections", fallback: "16", rule: between(2, 1000),
-		help:  "most connections to the database, one of which writes",
+		key: "max_connections", fallback: "16", rule: between(4, 1000),
+		help:  "most connections to the database; one writes, two are for the feed",
 		field: func(c *config) any { return &c.MaxConnections },
 	}, {
 		key: "shutdown_timeout", fallback: "30s", rule: positive,
