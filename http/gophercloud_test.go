@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/claims"
 	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/messages"
 	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/queues"
 	"github.com/gophercloud/gophercloud/v2/pagination"
@@ -158,6 +160,77 @@ func TestGophercloudMessages(t *testing.T) {
 			must(messages.DeleteMessages(ctx, consumer, "q", messages.DeleteMessagesOpts{IDs: ids[1:6]}).ExtractErr())
 			if diff := cmp.Diff(ids[6:], list(consumer, messages.ListOpts{})); diff != "" {
 				t.Fatal(diff)
+			}
+		})
+	}
+}
+
+func TestGophercloudClaims(t *testing.T) {
+	t.Parallel()
+	for name, endpoint := range endpoints {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			ctx, client := t.Context(), a.gophercloud(endpoint, ours)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			none := claims.Create(ctx, client, "q", claims.CreateOpts{TTL: 60, Grace: 60})
+			must(none.Err)
+			if location := none.Header.Get("Location"); location != "" {
+				t.Fatalf("a claim of nothing at %s", location)
+			}
+			batch := messages.BatchCreateOpts{}
+			for i := range 5 {
+				batch = append(batch, messages.CreateOpts{TTL: 300, Body: map[string]any{"i": i}})
+			}
+			must(messages.Create(ctx, client, "q", batch).Err)
+			a.advance(1500 * time.Millisecond)
+
+			made := claims.Create(ctx, client, "q", claims.CreateOpts{TTL: 400, Grace: 100, Limit: 2})
+			held, err := made.Extract()
+			must(err)
+			location := made.Header.Get("Location")
+			claim := location[strings.LastIndexByte(location, '/')+1:]
+			if len(held) != 2 || held[1].Body["i"] != 1.0 || held[1].TTL != 500 || !strings.HasSuffix(held[0].Href, "?claim_id="+claim) {
+				t.Fatalf("claimed: %+v", held)
+			}
+			must(claims.Update(ctx, client, "q", claim, claims.UpdateOpts{TTL: 600, Grace: 100}).Err)
+			shown, err := claims.Get(ctx, client, "q", claim).Extract()
+			must(err)
+			if shown.TTL != 600 || shown.Href != location || len(shown.Messages) != 2 || shown.Messages[0].TTL != 700 {
+				t.Fatalf("shown: %+v", shown)
+			}
+
+			path, _, _ := strings.Cut(held[0].Href, "?")
+			first := path[strings.LastIndexByte(path, '/')+1:]
+			err = messages.Delete(ctx, client, "q", first, nil).ExtractErr()
+			if !gophercloud.ResponseCodeIs(err, http.StatusForbidden) {
+				t.Fatal(err)
+			}
+			must(messages.Delete(ctx, client, "q", first, messages.DeleteOpts{ClaimID: claim}).ExtractErr())
+			stats, err := queues.GetStats(ctx, client, "q").Extract()
+			must(err)
+			if stats != (queues.Stats{Claimed: 1, Total: 4, Free: 3}) {
+				t.Fatalf("stats: %+v", stats)
+			}
+			must(claims.Delete(ctx, client, "q", claim).ExtractErr())
+			if _, err := claims.Get(ctx, client, "q", claim).Extract(); !gophercloud.ResponseCodeIs(err, http.StatusNotFound) {
+				t.Fatal(err)
+			}
+			popped, err := messages.PopMessages(ctx, client, "q", messages.PopMessagesOpts{Pop: 2}).Extract()
+			must(err)
+			if len(popped) != 2 || popped[0].Body["i"] != 1.0 || popped[1].Body["i"] != 2.0 {
+				t.Fatalf("popped: %+v", popped)
+			}
+			must(queues.Purge(ctx, client, "q", queues.PurgeOpts{ResourceTypes: []queues.PurgeResource{queues.ResourceMessages}}).ExtractErr())
+			stats, err = queues.GetStats(ctx, client, "q").Extract()
+			must(err)
+			if stats != (queues.Stats{}) {
+				t.Fatalf("stats after a purge: %+v", stats)
 			}
 		})
 	}
