@@ -223,7 +223,9 @@ func (v *Views) Messages(ctx context.Context, list MessageList) (MessagePage, er
 SELECT q.include_delayed, m.id, m.ttl, m.body, m.place, m.claim, m.age
 FROM (
     SELECT q.number, greatest(q.purged, coalesce(
-            (SELECT n.place FROM messages n WHERE n.moved AND n.id = $10 AND n.queue = q.number), $3)) AS after,
+            (SELECT n.place FROM messages n
+            WHERE n.moved AND n.id = $10 AND n.queue = q.number AND n.place > q.purged
+                AND n.expires_at > coalesce($8::timestamptz, statement_timestamp())), $3)) AS after,
         $6 OR coalesce(nullif(q.default_delay, 0), $7::int) = 0 AS include_delayed,
         coalesce($8::timestamptz, statement_timestamp()) AS now
     FROM queues q
