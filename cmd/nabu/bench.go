@@ -21,23 +21,30 @@ import (
 	"nabu/internal/bench"
 )
 
+const benchHelp = `Measure how much nabu carries on this machine. Without --url a nabu of its own is
+started, on a private PostgreSQL in a folder that is removed afterwards.
+
+Scenarios:
+  post        posts of one message
+  post10      posts of ten messages
+  list        pages of messages from all over a queue
+  claim       claims of ten messages, and a delete for each message
+  claimbulk   claims of ten messages, and one delete by ids
+  baseline    posts to a server that decodes and answers like nabu, and stores nothing
+  rows        rows of such messages inserted into a table like the ledger's alone
+  replicas    post with one nabu and with two on the same PostgreSQL
+  footprint   memory, and the time to the first answer
+  table       all that nabu has to reach, with what is wanted
+
+Claims, posts and deletes are checked: nothing acknowledged may be lost, nothing may be
+in two live claims, and what was deleted must be gone.`
+
 func newBench(environ environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure how much nabu carries on this machine",
-		Long: `Measure how much nabu carries on this machine. Without --url a nabu of its own is
-started, on a private PostgreSQL in a folder that is removed afterwards.
-
-Scenarios:
-  post       posts of one message
-  post10     posts of ten messages
-  list       pages of messages from all over a queue
-  baseline   posts to a server that decodes and answers like nabu, and stores nothing
-  rows       rows of such messages inserted into a table like the ledger's alone
-  replicas   post with one nabu and with two on the same PostgreSQL
-  footprint  memory, and the time to the first answer
-  table      all that nabu has to reach, with what is wanted`,
-		Args: noArguments,
+		Long:  benchHelp,
+		Args:  noArguments,
 	}
 	o := bench.Options{}
 	f := c.Flags()
@@ -46,7 +53,7 @@ Scenarios:
 	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows and replicas; empty: that of the own nabu")
 	f.IntVar(&o.Connections, "concurrency", 32, "connections")
 	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
-	f.IntVar(&o.Fill, "fill", 1000, "messages in the queue that is listed")
+	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario")
 	f.IntVar(&o.Page, "page", 20, "messages of a page")
 	f.IntVar(&o.Body, "body", 256, "bytes of a message's body")
 	f.Float64Var(&o.Rate, "rate", 0, "posts per second, planned ahead and counted from the plan; 0: as many as get answered")

@@ -45,15 +45,30 @@ var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"table":     measureTable,
 }
 
-// compare sets single scenarios in relation to the baseline.
+// compared are the scenarios that are set in relation to others when they run
+// together.
+var compared = []struct {
+	of, to   string
+	messages bool // rather than requests
+}{
+	{"post", "baseline", false},
+	{"post10", "rows", true},
+	{"claim", "baseline", false},
+}
+
+// compare sets single scenarios in relation to each other.
 func (r *Report) compare(lines []Line) {
-	at := slices.IndexFunc(lines, func(l Line) bool { return l.Scenario == "baseline" })
-	for _, l := range lines {
-		if at >= 0 && l.Scenario == "post" {
-			r.least("post / baseline", ratio(l.runs, lines[at].runs), "", 0)
-		}
-		if rows := slices.IndexFunc(lines, func(l Line) bool { return l.Scenario == "rows" }); rows >= 0 && l.Scenario == "post10" {
-			r.least("post10 / rows", ratio(l.runsMessages, lines[rows].runsMessages), "", 0)
+	find := func(name string) int {
+		return slices.IndexFunc(lines, func(l Line) bool { return l.Scenario == name })
+	}
+	for _, pair := range compared {
+		of, to := find(pair.of), find(pair.to)
+		switch {
+		case of < 0 || to < 0:
+		case pair.messages:
+			r.least(pair.of+" / "+pair.to+", messages", ratio(lines[of].runsMessages, lines[to].runsMessages), "", 0)
+		default:
+			r.least(pair.of+" / "+pair.to, ratio(lines[of].runs, lines[to].runs), "", 0)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -22,11 +23,10 @@ type ListLoad struct {
 // Fill puts a number of messages into one new queue, over one connection, so that
 // their order is known.
 func Fill(ctx context.Context, address string, messages, body int) (*Posted, error) {
-	const most, maxBytes = 500, 200_000 // of one request
-	perRequest := max(1, min(most, messages, maxBytes/(body+40)))
+	each := perRequest(messages, body)
 	posted, err := PostLoad{
-		Addresses: []string{address}, Connections: 1, Queues: 1, PerRequest: perRequest, Body: body,
-		Duration: time.Hour, Requests: (messages + perRequest - 1) / perRequest,
+		Addresses: []string{address}, Connections: 1, Queues: 1, PerRequest: each, Body: body,
+		Duration: untilDone, Requests: (messages + each - 1) / each,
 	}.Run(ctx)
 	if err == nil && posted.Measured.Errors > 0 {
 		err = fmt.Errorf("fill a queue: %s", posted.Measured.FirstErr)
@@ -69,7 +69,7 @@ func newLister(l ListLoad, connection int) *lister {
 	return w
 }
 
-func (w *lister) next() []byte {
+func (w *lister) next(time.Time) []byte {
 	if w.load.Anywhere {
 		n := w.random.IntN(w.markers)
 		copy(w.request[w.markerAt:], w.ids[n*idLength:][:idLength])
@@ -77,12 +77,12 @@ func (w *lister) next() []byte {
 	return w.request
 }
 
-func (w *lister) answered(r response, err error) (int, error) {
-	if err != nil {
-		return 0, err
+func (w *lister) answered(r response, err error) (outcome, error) {
+	if err := wanted(r, err, "GET messages", http.StatusOK); err != nil {
+		return outcome{}, err
 	}
-	if r.status != 200 || len(r.body) < w.load.Page*w.load.Filled.load.Body {
-		return 0, fmt.Errorf("status %d, no full page: %.200s", r.status, r.body)
+	if len(r.body) < w.load.Page*w.load.Filled.posters[0].load.Body {
+		return outcome{}, fmt.Errorf("no full page: %.200s", r.body)
 	}
-	return w.load.Page, nil
+	return outcome{messages: w.load.Page}, nil
 }

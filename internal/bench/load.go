@@ -6,19 +6,33 @@ package bench
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // worker makes the requests of one connection.
 type worker interface {
-	// next is the next request as it stands on the wire; nil: there are no more. It
-	// is asked for when the one before was answered.
-	next() []byte
+	// next is the next request as it stands on the wire, which counts from the given
+	// moment; nil: there are no more. It is asked for when the one before was
+	// answered.
+	next(from time.Time) []byte
 	// answered takes the answer to the last request, or the error in its place. It
-	// tells how many messages were carried, or why the answer is none.
-	answered(r response, err error) (messages int, failure error)
+	// tells what came of it, or why nothing did.
+	answered(r response, err error) (outcome, error)
 }
+
+// outcome is what came of a request.
+type outcome struct {
+	messages int             // that were carried
+	untimed  bool            // how long the request took is of no interest
+	times    []time.Duration // others that are; good until the next request
+}
+
+// errNothing is the answer to a request that polled in vain. It is no failure and
+// does not count; the connection waits a moment before it asks again.
+var errNothing = errors.New("there was nothing to be had")
 
 // load is requests to one or several servers over many connections.
 type load struct {
@@ -31,6 +45,12 @@ type load struct {
 	// soon as it was answered.
 	rate    float64
 	workers []worker
+	// together: the first connection that has no more requests ends the time that is
+	// counted, for all.
+	together bool
+	// parts is into how many pieces the time is cut that are measured by themselves
+	// as well; 0: none.
+	parts int
 }
 
 // Measured is what a load came to.
@@ -41,63 +61,93 @@ type Measured struct {
 	FirstErr string
 	Took     time.Duration
 	Latency  Histogram
+
+	parts []Measured // of the time, one after the other, if that was asked for
 }
 
 // requestTimeout is for a server that hangs; a slow one is to be seen in the figures.
 const requestTimeout = 30 * time.Second
 
-// errorPause keeps connections from spinning while a server is away.
-const errorPause = 5 * time.Millisecond
+const (
+	// errorPause keeps connections from spinning while a server is away.
+	errorPause = 5 * time.Millisecond
+	// pollPause is how long a connection waits that found nothing. Sixteen of them
+	// still look three times in a millisecond.
+	pollPause = 5 * time.Millisecond
+)
 
 // run makes the load until its time is over or ctx ends.
 func (l load) run(ctx context.Context) (*Measured, error) {
 	start := time.Now()
 	counting := start.Add(l.warmup)
-	w := window{counting, counting.Add(l.duration), l.rate > 0}
-	parts := make([]Measured, l.connections)
+	w := &window{start: counting, end: counting.Add(l.duration), planned: l.rate > 0}
+	each := make([]Measured, l.connections)
 	var all sync.WaitGroup
 	for i := range l.connections {
+		each[i].parts = make([]Measured, l.parts)
 		all.Go(func() {
 			c := newConn(l.addresses[i%len(l.addresses)], requestTimeout)
 			defer c.close()
-			parts[i].drive(ctx, c, l.workers[i], planned(l.rate, l.connections, i, start), w)
+			last := each[i].drive(ctx, c, l.workers[i], planned(l.rate, l.connections, i, start), w)
+			if last && l.together {
+				w.close()
+			}
 		})
 	}
 	all.Wait()
-	sum := &Measured{Took: l.duration}
+	sum := &Measured{Took: max(0, w.until().Sub(counting)), parts: make([]Measured, l.parts)}
+	for i := range sum.parts {
+		sum.parts[i].Took = l.duration / time.Duration(l.parts)
+	}
 	if w.planned {
 		sum.Took = time.Since(counting)
 	}
-	for i := range parts {
-		sum.merge(&parts[i])
+	for i := range each {
+		sum.merge(&each[i])
 	}
 	return sum, ctx.Err()
 }
 
-// drive makes one connection's requests.
-func (m *Measured) drive(ctx context.Context, c *conn, requests worker, p plan, w window) {
+// drive makes one connection's requests. It tells whether they came to an end
+// before the time did.
+func (m *Measured) drive(ctx context.Context, c *conn, requests worker, p plan, w *window) (last bool) {
 	for n := 0; ctx.Err() == nil; n++ {
 		from := p.wait(ctx, n)
-		if !from.Before(w.end) {
-			return
+		if !from.Before(w.until()) {
+			return false
 		}
-		request := requests.next()
+		request := requests.next(from)
 		if request == nil {
-			return
+			return true
 		}
 		r, err := c.do(request)
 		done := time.Now()
-		messages, err := requests.answered(r, err)
+		came, err := requests.answered(r, err)
 		switch {
+		case errors.Is(err, errNothing):
+			pause(ctx, pollPause)
 		case err != nil:
 			m.Errors++
 			m.FirstErr = cmp.Or(m.FirstErr, err.Error())
 			pause(ctx, errorPause)
 		case w.holds(from, done):
-			m.Requests++
-			m.Messages += messages
-			m.Latency.Add(done.Sub(from))
+			m.count(came, done.Sub(from))
+			if len(m.parts) > 0 {
+				m.parts[w.part(from, done, len(m.parts))].count(came, done.Sub(from))
+			}
 		}
+	}
+	return false
+}
+
+func (m *Measured) count(came outcome, took time.Duration) {
+	m.Requests++
+	m.Messages += came.messages
+	if !came.untimed {
+		m.Latency.Add(took)
+	}
+	for _, d := range came.times {
+		m.Latency.Add(d)
 	}
 }
 
@@ -105,16 +155,40 @@ func (m *Measured) drive(ctx context.Context, c *conn, requests worker, p plan, 
 type window struct {
 	start, end time.Time
 	planned    bool
+	closed     atomic.Pointer[time.Time] // before its end
+}
+
+// close ends the window now, unless it has ended.
+func (w *window) close() {
+	now := time.Now()
+	w.closed.CompareAndSwap(nil, &now)
+}
+
+func (w *window) until() time.Time {
+	if closed := w.closed.Load(); closed != nil && closed.Before(w.end) {
+		return *closed
+	}
+	return w.end
 }
 
 // holds: planned requests belong to the moment they were due, others to the one
 // they were answered.
-func (w window) holds(from, done time.Time) bool {
-	at := done
+func (w *window) holds(from, done time.Time) bool {
+	at := w.moment(from, done)
+	return !at.Before(w.start) && at.Before(w.until())
+}
+
+// part is the piece, of some of the same length, to which a request belongs that the
+// window holds.
+func (w *window) part(from, done time.Time, parts int) int {
+	return int(w.moment(from, done).Sub(w.start) * time.Duration(parts) / w.end.Sub(w.start))
+}
+
+func (w *window) moment(from, done time.Time) time.Time {
 	if w.planned {
-		at = from
+		return from
 	}
-	return !at.Before(w.start) && at.Before(w.end)
+	return done
 }
 
 // plan is when the requests of one connection are due.
@@ -154,12 +228,16 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// merge adds what another part of the same load came to.
 func (m *Measured) merge(part *Measured) {
 	m.Requests += part.Requests
 	m.Messages += part.Messages
 	m.Errors += part.Errors
 	m.FirstErr = cmp.Or(m.FirstErr, part.FirstErr)
 	m.Latency.Merge(&part.Latency)
+	for i := range part.parts {
+		m.parts[i].merge(&part.parts[i])
+	}
 }
 
 // perSecond is a rate over the time that was counted.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -18,21 +19,27 @@ type PostLoad struct {
 	Queues      int // they are filled in turn
 	PerRequest  int // messages of one request
 	Body        int // bytes of one message's body
-	Warmup      time.Duration
-	Duration    time.Duration
-	Rate        float64 // requests per second; 0: as many as get answered
-	Requests    int     // of one connection, at most; 0: until the time is over
+	// Members are what each message says besides its ttl and its body, such as
+	// `"delay":900,`.
+	Members  string
+	Warmup   time.Duration
+	Duration time.Duration
+	Rate     float64 // requests per second; 0: as many as get answered
+	Requests int     // of one connection, at most; 0: until the time is over
 	// OnAcknowledged is told of each request that was acknowledged, by many
 	// goroutines at once; nil: nobody is.
 	OnAcknowledged func()
 }
 
-// Posted is what was sent and acknowledged.
+// Posted is what was sent to some queues, what of it was acknowledged, and who took
+// it from there.
 type Posted struct {
-	Measured *Measured
-	load     PostLoad
-	prefix   string // of the queues' names
-	posters  []*poster
+	Measured  *Measured
+	queues    int
+	prefix    string // of the queues' names
+	posters   []*poster
+	consumers []*consumer
+	purged    bool // everything was
 }
 
 const (
@@ -40,40 +47,72 @@ const (
 	sender   = "8c9e5b1a-6c1f-4d0c-9b53-6f4e3c1d2a01"
 	reader   = "8c9e5b1a-6c1f-4d0c-9b53-6f4e3c1d2a02"
 	idLength = 36
-
-	// A message's stamp is its connection and its number there.
-	stampFormat = "%04d-%010d"
-	stampLength = 4 + 1 + 10
 )
 
 // MinBody is how short a message's body may be: it has to hold the stamp.
-const MinBody = len(`{"n":"","pad":""}`) + stampLength
+const MinBody = len(`{"n":"","pad":""}`) + len(stampPlace)
 
 // Run makes the load.
 func (l PostLoad) Run(ctx context.Context) (*Posted, error) {
-	if l.Body < MinBody {
-		return nil, fmt.Errorf("a body takes at least %d bytes, not %d", MinBody, l.Body)
+	if err := checkBody(l.Body); err != nil {
+		return nil, err
 	}
-	p := &Posted{load: l, prefix: "bench-" + strings.ToLower(rand.Text()[:8]) + "-"}
-	workers := make([]worker, l.Connections)
-	for i := range workers {
-		poster := newPoster(l, p.prefix, i)
-		p.posters = append(p.posters, poster)
+	p := newPosted(l.Queues)
+	var err error
+	p.Measured, err = l.load(p.addPosters(l)).run(ctx)
+	return p, err
+}
+
+func checkBody(bytes int) error {
+	if bytes < MinBody {
+		return fmt.Errorf("a body takes at least %d bytes, not %d", MinBody, bytes)
+	}
+	return nil
+}
+
+func (l PostLoad) load(posters []*poster) load {
+	workers := make([]worker, len(posters))
+	for i, poster := range posters {
 		workers[i] = poster
 	}
-	var err error
-	p.Measured, err = load{
-		addresses: l.Addresses, connections: l.Connections, workers: workers,
+	return load{
+		addresses: l.Addresses, connections: len(workers), workers: workers,
 		warmup: l.Warmup, duration: l.Duration, rate: l.Rate,
-	}.run(ctx)
-	return p, err
+	}
+}
+
+// newPosted names some queues that nobody has.
+func newPosted(queues int) *Posted {
+	return &Posted{queues: queues, prefix: "bench-" + strings.ToLower(rand.Text()[:8]) + "-"}
+}
+
+// addPosters adds a load's connections to those that post to the queues.
+func (p *Posted) addPosters(l PostLoad) []*poster {
+	first := len(p.posters)
+	for range l.Connections {
+		p.posters = append(p.posters, newPoster(l, p.prefix, len(p.posters)))
+	}
+	return p.posters[first:]
 }
 
 // Acknowledged is how many messages nabu said it has, warm-up included.
 func (p *Posted) Acknowledged() int {
 	n := 0
 	for _, poster := range p.posters {
-		n += len(poster.acked) * p.load.PerRequest
+		n += poster.acknowledged()
+	}
+	return n
+}
+
+// remaining is how many of them nobody has deleted.
+func (p *Posted) remaining() int {
+	n := p.Acknowledged()
+	for _, c := range p.consumers {
+		for _, h := range c.log {
+			if h.end == deleted {
+				n--
+			}
+		}
 	}
 	return n
 }
@@ -105,66 +144,48 @@ func newPoster(l PostLoad, prefix string, connection int) *poster {
 		if i > 0 {
 			text = append(text, ',')
 		}
-		text = append(text, `{"ttl":3600,"body":`+before...)
+		text = append(text, `{"ttl":3600,`+l.Members+`"body":`+before...)
 		p.stamps = append(p.stamps, len(text))
 		text = append(text, stampPlace+after+`}`...)
 	}
 	text = append(text, `]}`...)
 
-	path := "POST /v2/queues/" + prefix
-	p.queueAt = len(path)
-	head := path + "0000/messages HTTP/1.1\r\nHost: nabu\r\nClient-ID: " + sender + "\r\nX-Project-ID: " + project +
-		"\r\nContent-Type: application/json\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(text))
+	path := "/v2/queues/" + prefix
+	p.queueAt = len("POST ") + len(path)
+	p.request = requestText("POST", path+"0000/messages", sender, string(text))
 	for i := range p.stamps {
-		p.stamps[i] += len(head)
+		p.stamps[i] += len(p.request) - len(text)
 	}
-	p.request = append([]byte(head), text...)
 	return p
 }
-
-// stampPlace is what a stamp is written over.
-const stampPlace = "0000-0000000000"
 
 // messageBody is a JSON text of a length, with a place for the stamp.
 func messageBody(length int) string {
 	return `{"n":"` + stampPlace + `","pad":"` + strings.Repeat("x", length-MinBody) + `"}`
 }
 
-func (p *poster) next() []byte {
+func (p *poster) next(from time.Time) []byte {
 	if p.load.Requests > 0 && p.requests == p.load.Requests {
 		return nil
 	}
 	number(p.request[p.queueAt:][:4], p.load.queueOf(p.connection, p.requests))
 	for i, at := range p.stamps {
-		stamp := p.request[at:][:stampLength]
-		number(stamp[:4], p.connection)
-		number(stamp[5:], p.requests*p.load.PerRequest+i)
+		stamp{p.connection, p.requests*p.load.PerRequest + i, from.UnixMicro()}.write(p.request[at:])
 	}
 	p.requests++
 	return p.request
 }
 
-// number writes a number over a place, with zeros in front.
-func number(place []byte, n int) {
-	for i := len(place) - 1; i >= 0; i-- {
-		place[i] = byte('0' + n%10)
-		n /= 10
-	}
-}
-
-func (p *poster) answered(r response, err error) (int, error) {
-	if err != nil {
-		return 0, err
-	}
-	if r.status != 201 {
-		return 0, fmt.Errorf("status %d: %.200s", r.status, r.body)
+func (p *poster) answered(r response, err error) (outcome, error) {
+	if err := wanted(r, err, "POST messages", http.StatusCreated); err != nil {
+		return outcome{}, err
 	}
 	ids, rest := len(p.ids), r.body
 	for range p.load.PerRequest {
 		at := bytes.Index(rest, []byte("/messages/"))
 		if at < 0 || len(rest) < at+len("/messages/")+idLength {
 			p.ids = p.ids[:ids]
-			return 0, errors.New("an answer with too few ids")
+			return outcome{}, errors.New("an answer with too few ids")
 		}
 		rest = rest[at+len("/messages/"):]
 		p.ids = append(p.ids, rest[:idLength]...)
@@ -173,5 +194,8 @@ func (p *poster) answered(r response, err error) (int, error) {
 	if p.load.OnAcknowledged != nil {
 		p.load.OnAcknowledged()
 	}
-	return p.load.PerRequest, nil
+	return outcome{messages: p.load.PerRequest}, nil
 }
+
+// acknowledged is how many messages were.
+func (p *poster) acknowledged() int { return len(p.acked) * p.load.PerRequest }

@@ -24,31 +24,31 @@ func posted(t *testing.T, address string, perRequest int) *Posted {
 }
 
 func TestTheCheckFindsWhatIsWrong(t *testing.T) {
-	double := func(messages []fakeMessage) []fakeMessage { return append(slices.Clone(messages), messages...) }
+	double := func(messages []*fakeMessage) []*fakeMessage { return append(slices.Clone(messages), messages...) }
 	tests := map[string]struct {
-		keep func(post int, messages []fakeMessage) []fakeMessage
+		keep func(post int, messages []*fakeMessage) []*fakeMessage
 		want Check
 	}{
 		"nothing": {nil, Check{}},
-		"a lost request": {func(post int, m []fakeMessage) []fakeMessage {
+		"a lost request": {func(post int, m []*fakeMessage) []*fakeMessage {
 			if post == 17 {
 				return nil
 			}
 			return m
 		}, Check{Lost: 2, LostByID: 2}},
-		"a lost message of a request": {func(post int, m []fakeMessage) []fakeMessage {
+		"a lost message of a request": {func(post int, m []*fakeMessage) []*fakeMessage {
 			if post == 17 {
 				return m[1:]
 			}
 			return m
 		}, Check{Lost: 1, LostByID: 1}},
-		"a doubled request": {func(post int, m []fakeMessage) []fakeMessage {
+		"a doubled request": {func(post int, m []*fakeMessage) []*fakeMessage {
 			if post == 17 {
 				return double(m)
 			}
 			return m
 		}, Check{Doubled: 2}},
-		"a request the wrong way round": {func(post int, m []fakeMessage) []fakeMessage {
+		"a request the wrong way round": {func(post int, m []*fakeMessage) []*fakeMessage {
 			if post == 17 {
 				slices.Reverse(m)
 			}
@@ -97,7 +97,7 @@ func TestPostsCarryTheBodiesTheyPromise(t *testing.T) {
 		t.Errorf("%d queues, not 3", len(fake.queues))
 	}
 	for name, queue := range fake.queues {
-		for _, m := range queue {
+		for _, m := range queue.messages {
 			if len(m.Body) != 100 {
 				t.Fatalf("a body in %s has %d bytes, not 100: %s", name, len(m.Body), m.Body)
 			}

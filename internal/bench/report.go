@@ -26,8 +26,8 @@ type Line struct {
 	FirstError  string  `json:"first_error,omitempty"`
 	Check       *Check  `json:"check,omitempty"`
 
-	// In the order of running, in requests and in messages.
-	runs, runsMessages []float64
+	// In the order of running: rates of requests and of messages, times.
+	runs, runsMessages, runsP50, runsP99 []float64
 }
 
 // ratio is the median of what the runs of one scenario come to beside the runs of
@@ -38,9 +38,10 @@ func ratio(of, to []float64) float64 {
 	for i := range of {
 		pairs[i] = of[i] / to[i]
 	}
-	slices.Sort(pairs)
-	return pairs[len(pairs)/2]
+	return median(pairs)
 }
+
+func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
 
 // Finding is a figure that does not depend on the machine, or should not, and what
 // it has to be.
@@ -97,7 +98,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) WriteTable(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(r.Lines) > 0 {
-		fmt.Fprintln(w, "scenario\tconn\treq/s\tlowest\thighest\tmsg/s\tp50 ms\tp99\tp99.9\tmax\terrors\tacked\tlost\tdoubled\tdisorder\t")
+		fmt.Fprintln(w, "scenario\tconn\treq/s\tlowest\thighest\tmsg/s\tp50 ms\tp99\tp99.9\tmax\terrors\tacked\tlost\tdoubled\tdisorder\tdeleted\tundel\ttwice\tmiscount\t")
 	}
 	for _, l := range r.Lines {
 		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t%s\t\n", l.Scenario, l.Connections,
@@ -117,9 +118,10 @@ func (r *Report) WriteTable(out io.Writer) error {
 
 func (c *Check) columns() string {
 	if c == nil {
-		return "\t\t\t"
+		return "\t\t\t\t\t\t\t"
 	}
-	return fmt.Sprintf("%d\t%d\t%d\t%d", c.Acknowledged, c.Lost+c.LostByID, c.Doubled, c.Disordered)
+	return fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", c.Acknowledged, c.Lost+c.LostByID, c.Doubled, c.Disordered,
+		c.Deleted, c.Undeleted+c.UndeletedByID, c.ClaimedTwice, c.Miscounted)
 }
 
 func (f Finding) value(v float64) string {

@@ -60,7 +60,7 @@ func (l RowsLoad) Run(ctx context.Context) (m *Measured, err error) {
 func (l RowsLoad) insert(ctx context.Context, insert *sql.Stmt) (*Measured, error) {
 	body := messageBody(l.Body)
 	counting := time.Now().Add(l.Warmup)
-	w := window{start: counting, end: counting.Add(l.Duration)}
+	w := &window{start: counting, end: counting.Add(l.Duration)}
 	m := &Measured{Took: l.Duration}
 	for position := 0; ctx.Err() == nil; position += rowsPerInsert {
 		from := time.Now()

@@ -1,12 +1,8 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"runtime"
-	"slices"
 	"time"
 
 	"nabu/internal/postgres"
@@ -19,10 +15,10 @@ type Options struct {
 	DatabaseURL string   // for rows and replicas; empty: that of the bench's own nabu
 	Connections int
 	Queues      int
-	Fill        int // messages in the queue of list
+	Fill        int // messages in the large queue of a scenario
 	Page        int
 	Body        int     // bytes
-	Rate        float64 // of post, requests per second; 0: as many as get answered
+	Rate        float64 // of post and cycle, posts per second; 0: as many as get answered
 	Warmup      time.Duration
 	Duration    time.Duration
 	Runs        int // of each scenario; the median counts
@@ -52,13 +48,20 @@ func (o Options) scenario(name string) (scenario, bool) {
 		return rows(), true
 	case "list":
 		return list("list", o.Connections, o.Fill, true), true
+	case "claim":
+		return claim("claim", o.Connections, deleteEach), true
+	case "claimbulk":
+		return claim("claimbulk", o.Connections, deleteByIDs), true
 	}
 	return scenario{}, false
 }
 
 // Scenarios are the names of all scenarios.
 func Scenarios() []string {
-	return []string{"post", "post10", "baseline", "rows", "list", "replicas", "footprint", "table"}
+	return []string{
+		"post", "post10", "list", "claim", "claimbulk",
+		"baseline", "rows", "replicas", "footprint", "table",
+	}
 }
 
 func post(name string, connections, queues, perRequest int) scenario {
@@ -149,65 +152,25 @@ func replicas(name string, connections, n int) scenario {
 	}}
 }
 
-// measure runs scenarios in turn, several times, so that what disturbs the machine
-// for a while disturbs them alike.
-func (s *stage) measure(ctx context.Context, all ...scenario) ([]Line, error) {
-	runs := make([][]*Measured, len(all))
-	checks := make([]*Check, len(all))
-	for n := range s.Runs {
-		for i, sc := range all {
-			s.progress(fmt.Sprintf("%s, %d connections, run %d of %d", sc.name, sc.connections, n+1, s.Runs))
-			runtime.GC()
-			m, check, err := sc.run(ctx, s)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", sc.name, err)
-			}
-			runs[i] = append(runs[i], m)
-			if check != nil && checks[i] == nil {
-				checks[i] = &Check{}
-			}
-			if check != nil {
-				checks[i].Add(*check)
-			}
+// leastSupply is how many messages a queue has that is claimed from, at first.
+const leastSupply = 20_000
+
+// claim claims ten messages and deletes them, again and again, on a queue that is
+// filled beforehand.
+func claim(name string, connections int, d deleting) scenario {
+	return scenario{name, connections, func(ctx context.Context, s *stage) (*Measured, *Check, error) {
+		queue, err := s.supply(ctx)
+		if err != nil {
+			return nil, nil, err
 		}
-	}
-	lines := make([]Line, len(all))
-	for i, sc := range all {
-		lines[i] = newLine(sc, runs[i], checks[i])
-	}
-	return lines, nil
+		m, err := claimLoad{
+			supply: queue, connections: connections, how: claimTen(d, timeClaims), least: max(s.Fill, leastSupply),
+			warmup: s.Warmup, duration: s.Duration,
+		}.run(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		check, err := queue.Check(ctx, queue.address, s.pageSize())
+		return m, &check, err
+	}}
 }
-
-func (s *stage) progress(text string) {
-	if s.Progress != nil {
-		s.Progress(text)
-	}
-}
-
-// newLine is the median of some runs, and how far they lie apart.
-func newLine(sc scenario, runs []*Measured, check *Check) Line {
-	var requests, messages []float64
-	for _, run := range runs {
-		requests = append(requests, run.perSecond(run.Requests))
-		messages = append(messages, run.perSecond(run.Messages))
-	}
-	slices.SortFunc(runs, func(a, b *Measured) int {
-		return cmp.Compare(a.perSecond(a.Requests), b.perSecond(b.Requests))
-	})
-	m, low, high := runs[len(runs)/2], runs[0], runs[len(runs)-1]
-	line := Line{
-		Scenario: sc.name, Connections: sc.connections,
-		Requests: m.perSecond(m.Requests), Lowest: low.perSecond(low.Requests), Highest: high.perSecond(high.Requests),
-		Messages: m.perSecond(m.Messages),
-		P50:      milliseconds(m.Latency.Quantile(0.5)), P99: milliseconds(m.Latency.Quantile(0.99)),
-		P999: milliseconds(m.Latency.Quantile(0.999)), Max: milliseconds(m.Latency.Max()),
-		Check: check, runs: requests, runsMessages: messages,
-	}
-	for _, run := range runs {
-		line.Errors += run.Errors
-		line.FirstError = cmp.Or(line.FirstError, run.FirstErr)
-	}
-	return line
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -19,14 +19,16 @@ type stage struct {
 	baseline *Process
 	replicas []*Process
 	server   *postgres.Server // nabu's private one
-	filled   map[int]*Posted  // queues by their size
+	filled   map[int]*Posted  // queues to list, by their size
 }
 
 // ownPageSize is the page size of a nabu of the bench's own, so that checking takes
 // no longer than measuring.
 const ownPageSize = 1000
 
-func newStage(o Options) *stage { return &stage{Options: o, filled: map[int]*Posted{}} }
+func newStage(o Options) *stage {
+	return &stage{Options: o, filled: map[int]*Posted{}}
+}
 
 // close stops what was started and removes the data.
 func (s *stage) close() error {
@@ -154,4 +156,13 @@ func (s *stage) queueOf(ctx context.Context, messages int) (*Posted, error) {
 		s.filled[messages] = filled
 	}
 	return s.filled[messages], nil
+}
+
+// supply is a new queue to claim from.
+func (s *stage) supply(ctx context.Context) (*supply, error) {
+	address, err := s.address(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newSupply(address, s.Body), nil
 }
