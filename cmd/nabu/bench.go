@@ -30,6 +30,8 @@ Scenarios:
   list        pages of messages from all over a queue
   claim       claims of ten messages, and a delete for each message
   claimbulk   claims of ten messages, and one delete by ids
+  cycle       posts, claims and deletes at once, and how long messages wait in between;
+              from a minute on with each tenth of the time by itself
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
   rows        rows of such messages inserted into a table like the ledger's alone
   replicas    post with one nabu and with two on the same PostgreSQL
@@ -50,13 +52,14 @@ func newBench(environ environment) *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenario", []string{"baseline", "post"}, strings.Join(bench.Scenarios(), ", ")+"; several run in turn")
 	server := f.String("url", "", "nabu to measure, such as http://127.0.0.1:8888; empty: one of its own")
-	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows and replicas; empty: that of the own nabu")
+	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, replicas and snapshots; empty: that of the own nabu")
 	f.IntVar(&o.Connections, "concurrency", 32, "connections")
 	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
 	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario")
 	f.IntVar(&o.Page, "page", 20, "messages of a page")
 	f.IntVar(&o.Body, "body", 256, "bytes of a message's body")
 	f.Float64Var(&o.Rate, "rate", 0, "posts per second, planned ahead and counted from the plan; 0: as many as get answered")
+	f.DurationVar(&o.HoldSnapshot, "hold-snapshot", 0, "time for which a transaction with a snapshot is held open beside cycle, from its second tenth on")
 	f.DurationVar(&o.Duration, "duration", 10*time.Second, "time that is counted, of each run")
 	f.DurationVar(&o.Warmup, "warmup", time.Second, "time before that")
 	f.IntVar(&o.Runs, "runs", 3, "runs of each scenario; the median counts")
@@ -83,6 +86,9 @@ func checkBench(o *bench.Options, server string) error {
 			same := func(name string) string { return name }
 			return fmt.Errorf("unknown scenario %q%s", name, suggestion(name, bench.Scenarios(), same))
 		}
+	}
+	if o.HoldSnapshot != 0 && !slices.Contains(o.Scenarios, "cycle") {
+		return errors.New("--hold-snapshot is for the scenario cycle")
 	}
 	if server != "" {
 		u, err := url.Parse(server)

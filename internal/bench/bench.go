@@ -40,6 +40,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 
 // wholes are the scenarios that consist of several and know what to make of them.
 var wholes = map[string]func(context.Context, *stage, *Report) error{
+	"cycle":     measureCycle,
 	"replicas":  measureReplicas,
 	"footprint": measureFootprint,
 	"table":     measureTable,

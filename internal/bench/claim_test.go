@@ -128,3 +128,30 @@ func TestDelayedMessagesAreNotClaimed(t *testing.T) {
 		t.Errorf("found %+v, error %v", check, err)
 	}
 }
+
+func TestCyclesTellHowLongMessagesWaited(t *testing.T) {
+	address := newFake(t, &fakeNabu{})
+	cycled, err := CycleLoad{
+		Address: address, Producers: 2, Consumers: 2, Body: 100, Duration: 500 * time.Millisecond, Rate: 200, Parts: 5,
+	}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	posts, claims := cycled.Measured, cycled.Claims
+	if posts.Errors+claims.Errors > 0 || posts.Requests != 100 {
+		t.Errorf("%d posts; %d errors (%s)", posts.Requests, posts.Errors+claims.Errors, posts.FirstErr+claims.FirstErr)
+	}
+	if wait := claims.Latency.Quantile(0.5); wait <= 0 || wait > 400*time.Millisecond {
+		t.Errorf("messages waited for %v", wait)
+	}
+	messages := 0
+	for _, part := range claims.parts {
+		messages += part.Messages
+	}
+	if len(claims.parts) != 5 || messages != claims.Messages || claims.parts[4].Took != 100*time.Millisecond {
+		t.Errorf("the parts of %d messages have %d", claims.Messages, messages)
+	}
+	if check, err := cycled.Check(t.Context(), address, 50); err != nil || check.Err() != nil || check.Deleted < claims.Messages {
+		t.Errorf("%d messages deleted, check %+v, error %v", claims.Messages, check, err)
+	}
+}

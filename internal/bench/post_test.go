@@ -4,11 +4,7 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // posted makes a small load: 4 connections with 50 requests each, over 3 queues.
 func posted(t *testing.T, address string, perRequest int) *Posted {

@@ -22,6 +22,9 @@ type Options struct {
 	Warmup      time.Duration
 	Duration    time.Duration
 	Runs        int // of each scenario; the median counts
+	// HoldSnapshot is how long a transaction with a snapshot is held open beside
+	// each cycle, from its second tenth on.
+	HoldSnapshot time.Duration
 
 	Binary   string   // nabu's program
 	Environ  []string // what it is started with
@@ -59,7 +62,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 // Scenarios are the names of all scenarios.
 func Scenarios() []string {
 	return []string{
-		"post", "post10", "list", "claim", "claimbulk",
+		"post", "post10", "list", "claim", "claimbulk", "cycle",
 		"baseline", "rows", "replicas", "footprint", "table",
 	}
 }
