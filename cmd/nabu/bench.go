@@ -34,6 +34,7 @@ Scenarios:
               from a minute on with each tenth of the time by itself
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
   rows        rows of such messages inserted into a table like the ledger's alone
+  skiplocked  claims and deletes on one plain table, by SKIP LOCKED
   replicas    post with one nabu and with two on the same PostgreSQL
   footprint   memory, and the time to the first answer
   table       all that nabu has to reach, with what is wanted
@@ -52,7 +53,7 @@ func newBench(environ environment) *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenario", []string{"baseline", "post"}, strings.Join(bench.Scenarios(), ", ")+"; several run in turn")
 	server := f.String("url", "", "nabu to measure, such as http://127.0.0.1:8888; empty: one of its own")
-	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, replicas and snapshots; empty: that of the own nabu")
+	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, skiplocked, replicas and snapshots; empty: that of the own nabu")
 	f.IntVar(&o.Connections, "concurrency", 32, "connections")
 	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
 	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario")

@@ -55,6 +55,7 @@ var compared = []struct {
 	{"post", "baseline", false},
 	{"post10", "rows", true},
 	{"claim", "baseline", false},
+	{"claimbulk", "skiplocked", true},
 }
 
 // compare sets single scenarios in relation to each other.

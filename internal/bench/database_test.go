@@ -10,6 +10,25 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
+func TestSkipLockedClaimsAndDeletes(t *testing.T) {
+	l := SkipLockedLoad{
+		DatabaseURL: pgtest.OpenEmpty(t).OwnerURL(), Connections: 4, Body: 100, Duration: 300 * time.Millisecond,
+	}
+	for name, program := range map[string]string{"lib/pq": "", "pgbench": findPgbench(nil)} {
+		if name == "pgbench" && program == "" {
+			continue // not on this machine
+		}
+		l.Pgbench = program
+		m, err := l.Run(t.Context())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if m.Requests == 0 || m.Messages < 4*m.Requests || m.Messages > 6*m.Requests {
+			t.Errorf("%s: %d statements took %d messages, not about five each", name, m.Requests, m.Messages)
+		}
+	}
+}
+
 func TestSnapshotsAreHeldUntilTheyAreReleased(t *testing.T) {
 	db := pgtest.OpenEmpty(t)
 	held := func() bool {
@@ -37,5 +56,22 @@ WHERE datname = current_database() AND state = 'idle in transaction' AND backend
 	}
 	if held() {
 		t.Error("the snapshot is still there")
+	}
+}
+
+func TestPgbenchsReportIsRead(t *testing.T) {
+	m, err := readPgbench(`pgbench (15.18)
+transaction type: /tmp/x.sql
+number of clients: 32
+number of transactions actually processed: 2603
+number of failed transactions: 0 (0.000%)
+latency average = 12.294 ms
+tps = 2602.869 (without initial connection time)
+`)
+	if err != nil || m.Messages != 26030 || m.Requests != 5206 || m.Took.Round(time.Millisecond) != time.Second {
+		t.Errorf("read %+v, error %v", m, err)
+	}
+	if _, err := readPgbench("tps = 0.0"); err == nil {
+		t.Error("a report without figures was read")
 	}
 }

@@ -55,6 +55,8 @@ func (o Options) scenario(name string) (scenario, bool) {
 		return claim("claim", o.Connections, deleteEach), true
 	case "claimbulk":
 		return claim("claimbulk", o.Connections, deleteByIDs), true
+	case "skiplocked":
+		return skipLocked(o.Connections), true
 	}
 	return scenario{}, false
 }
@@ -63,7 +65,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 func Scenarios() []string {
 	return []string{
 		"post", "post10", "list", "claim", "claimbulk", "cycle",
-		"baseline", "rows", "replicas", "footprint", "table",
+		"baseline", "rows", "skiplocked", "replicas", "footprint", "table",
 	}
 }
 
@@ -175,5 +177,21 @@ func claim(name string, connections int, d deleting) scenario {
 		}
 		check, err := queue.Check(ctx, queue.address, s.pageSize())
 		return m, &check, err
+	}}
+}
+
+// skipLocked is what claimbulk is compared with.
+func skipLocked(connections int) scenario {
+	return scenario{"skiplocked", connections, func(ctx context.Context, s *stage) (*Measured, *Check, error) {
+		url, err := s.database(ctx, postgres.App)
+		if err != nil {
+			return nil, nil, err
+		}
+		l := SkipLockedLoad{DatabaseURL: url, Connections: connections, Body: s.Body, Warmup: s.Warmup, Duration: s.Duration}
+		if s.DatabaseURL == "" { // whose password every process of the machine could read
+			l.Pgbench = findPgbench(s.Environ)
+		}
+		m, err := l.Run(ctx)
+		return m, nil, err
 	}}
 }
