@@ -32,6 +32,11 @@ Scenarios:
   claimbulk   claims of ten messages, and one delete by ids
   cycle       posts, claims and deletes at once, and how long messages wait in between;
               from a minute on with each tenth of the time by itself
+  emptyclaim  claims of a queue that is empty
+  stats       the figures of a queue of 1000 messages, and of one of --fill
+  depth       claims from a queue of 1000 messages, and from one of --fill
+  heads       claims behind --fill messages that are claimed, or delayed
+  purge       purges of ten messages and of --fill, while others post
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
   rows        rows of such messages inserted into a table like the ledger's alone
   skiplocked  claims and deletes on one plain table, by SKIP LOCKED

@@ -41,6 +41,10 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 // wholes are the scenarios that consist of several and know what to make of them.
 var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"cycle":     measureCycle,
+	"stats":     func(ctx context.Context, s *stage, r *Report) error { return measureStats(ctx, s, r, s.Fill) },
+	"depth":     func(ctx context.Context, s *stage, r *Report) error { return measureDepth(ctx, s, r, s.Fill) },
+	"heads":     func(ctx context.Context, s *stage, r *Report) error { return measureHeads(ctx, s, r, s.Fill) },
+	"purge":     func(ctx context.Context, s *stage, r *Report) error { return measurePurges(ctx, s, r, s.Fill) },
 	"replicas":  measureReplicas,
 	"footprint": measureFootprint,
 	"table":     measureTable,
@@ -55,6 +59,7 @@ var compared = []struct {
 	{"post", "baseline", false},
 	{"post10", "rows", true},
 	{"claim", "baseline", false},
+	{"emptyclaim", "baseline", false},
 	{"claimbulk", "skiplocked", true},
 }
 

@@ -155,3 +155,36 @@ func TestCyclesTellHowLongMessagesWaited(t *testing.T) {
 		t.Errorf("%d messages deleted, check %+v, error %v", claims.Messages, check, err)
 	}
 }
+
+func TestPurgesAreLookedAt(t *testing.T) {
+	queue := filled(t, &fakeNabu{})
+	if _, err := queue.purge(); err != nil {
+		t.Fatal(err)
+	}
+	check, err := queue.Check(t.Context(), queue.address, 50)
+	if err != nil || check.Err() != nil || check.Deleted != 400 || check.Walked != 0 {
+		t.Errorf("found %+v, error %v", check, err)
+	}
+	queue = filled(t, &fakeNabu{undelete: the(17)})
+	if _, err := queue.purge(); err == nil || !strings.Contains(err.Error(), "right after its purge the queue counts 1 message") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestPollsAndStatisticsAreLookedAt(t *testing.T) {
+	s := newStage(Options{Duration: 50 * time.Millisecond})
+	queue := filled(t, &fakeNabu{})
+	if m, err := statsLoad(s, queue, 2).run(t.Context()); err != nil || m.Errors > 0 || m.Requests == 0 {
+		t.Errorf("%d requests, %d errors (%s), error %v", m.Requests, m.Errors, m.FirstErr, err)
+	}
+	if m, err := pollLoad(s, queue, 2).run(t.Context()); err != nil || m.Errors == 0 {
+		t.Errorf("claims of a full queue pass for empty: %d requests, error %v", m.Requests, err)
+	}
+	if m, err := statsLoad(s, filled(t, &fakeNabu{miscount: 1}), 2).run(t.Context()); err != nil || m.Errors == 0 {
+		t.Errorf("wrong figures pass: %d requests, error %v", m.Requests, err)
+	}
+	empty := newSupply(queue.address, 100)
+	if m, err := pollLoad(s, empty, 2).run(t.Context()); err != nil || m.Errors > 0 || m.Requests == 0 {
+		t.Errorf("%d requests, %d errors (%s), error %v", m.Requests, m.Errors, m.FirstErr, err)
+	}
+}

@@ -69,6 +69,23 @@ func (r *Report) compareTenths(name string, c cycleLines, leastRate, mostWait fl
 	r.least(name+", last tenth / first, p99 of posts", posts, "", 0)
 }
 
+// lightRate is a share of the posts that get answered when nothing is planned, or
+// the rate that was asked for.
+func (s *stage) lightRate(ctx context.Context, r *Report, share float64) (float64, error) {
+	if s.Rate > 0 {
+		return s.Rate, nil
+	}
+	if s.posts == 0 {
+		lines, err := s.measure(ctx, post("post", 32, 1, 1))
+		if err != nil {
+			return 0, err
+		}
+		r.Lines = append(r.Lines, lines...)
+		s.posts = lines[0].Requests
+	}
+	return s.posts / share, nil
+}
+
 // cycles makes the same cycle several times, each with a snapshot held open beside
 // it for a while.
 func (s *stage) cycles(ctx context.Context, name string, runs int, l CycleLoad, held time.Duration) (c cycleLines, err error) {

@@ -55,6 +55,8 @@ func (o Options) scenario(name string) (scenario, bool) {
 		return claim("claim", o.Connections, deleteEach), true
 	case "claimbulk":
 		return claim("claimbulk", o.Connections, deleteByIDs), true
+	case "emptyclaim":
+		return emptyClaim(o.Connections), true
 	case "skiplocked":
 		return skipLocked(o.Connections), true
 	}
@@ -64,7 +66,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 // Scenarios are the names of all scenarios.
 func Scenarios() []string {
 	return []string{
-		"post", "post10", "list", "claim", "claimbulk", "cycle",
+		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge",
 		"baseline", "rows", "skiplocked", "replicas", "footprint", "table",
 	}
 }
@@ -172,6 +174,28 @@ func claim(name string, connections int, d deleting) scenario {
 			supply: queue, connections: connections, how: claimTen(d, timeClaims), least: max(s.Fill, leastSupply),
 			warmup: s.Warmup, duration: s.Duration,
 		}.run(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		check, err := queue.Check(ctx, queue.address, s.pageSize())
+		return m, &check, err
+	}}
+}
+
+// emptyClaim claims from a queue whose messages are all gone.
+func emptyClaim(connections int) scenario {
+	return scenario{"emptyclaim", connections, func(ctx context.Context, s *stage) (*Measured, *Check, error) {
+		queue, err := s.supply(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := queue.Fill(ctx, 10); err != nil {
+			return nil, nil, err
+		}
+		if err := queue.UseUp(ctx, claimTen(deleteByIDs, timeClaims)); err != nil {
+			return nil, nil, err
+		}
+		m, err := pollLoad(s, queue, connections).run(ctx)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -20,6 +20,8 @@ type stage struct {
 	replicas []*Process
 	server   *postgres.Server // nabu's private one
 	filled   map[int]*Posted  // queues to list, by their size
+	supplies map[int]*supply  // queues to claim from, by their size
+	posts    float64          // per second, of 32 connections that wait for nothing else
 }
 
 // ownPageSize is the page size of a nabu of the bench's own, so that checking takes
@@ -27,7 +29,7 @@ type stage struct {
 const ownPageSize = 1000
 
 func newStage(o Options) *stage {
-	return &stage{Options: o, filled: map[int]*Posted{}}
+	return &stage{Options: o, filled: map[int]*Posted{}, supplies: map[int]*supply{}}
 }
 
 // close stops what was started and removes the data.
@@ -165,4 +167,21 @@ func (s *stage) supply(ctx context.Context) (*supply, error) {
 		return nil, err
 	}
 	return newSupply(address, s.Body), nil
+}
+
+// supplyOf is a queue to claim from that has about so many messages, as long as
+// whoever claims tops it up.
+func (s *stage) supplyOf(ctx context.Context, messages int) (*supply, error) {
+	if s.supplies[messages] == nil {
+		queue, err := s.supply(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.progress(fmt.Sprintf("filling a queue with %d messages", messages))
+		if err := queue.Fill(ctx, messages); err != nil {
+			return nil, err
+		}
+		s.supplies[messages] = queue
+	}
+	return s.supplies[messages], nil
 }
