@@ -42,7 +42,9 @@ Scenarios:
   skiplocked  claims and deletes on one plain table, by SKIP LOCKED
   replicas    post with one nabu and with two on the same PostgreSQL
   footprint   memory, and the time to the first answer
-  table       all that nabu has to reach, with what is wanted
+  endurance   cycle at half of what it can do, for sixty times --duration, with a
+              snapshot held open for half of that
+  table       all that nabu has to reach, with what is wanted, but for endurance
 
 Claims, posts and deletes are checked: nothing acknowledged may be lost, nothing may be
 in two live claims, and what was deleted must be gone.`

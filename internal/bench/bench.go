@@ -47,6 +47,7 @@ var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"purge":     func(ctx context.Context, s *stage, r *Report) error { return measurePurges(ctx, s, r, s.Fill) },
 	"replicas":  measureReplicas,
 	"footprint": measureFootprint,
+	"endurance": measureEndurance,
 	"table":     measureTable,
 }
 

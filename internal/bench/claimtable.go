@@ -7,10 +7,52 @@ import (
 
 // What claims have to reach.
 const (
-	blockedToFree = 0.9
-	purgeToSmall  = 1.5
-	besidePurge   = 2.0
+	claimToBaseline      = 0.20
+	emptyClaimToBaseline = 0.30
+	bulkToSkipLocked     = 0.7
+	blockedToFree        = 0.9
+	mostWait             = 8.0 // milliseconds
+	purgeToSmall         = 1.5
+	besidePurge          = 2.0
 )
+
+func measureClaims(ctx context.Context, s *stage, r *Report) error {
+	const connections = 32
+	lines, err := s.measure(ctx, baseline(connections), claim("claim", connections, deleteEach), emptyClaim(connections))
+	if err != nil {
+		return err
+	}
+	r.Lines = append(r.Lines, lines...)
+	r.least("claim 10 and delete each / baseline", ratio(lines[1].runs, lines[0].runs), "", claimToBaseline)
+	r.least("claims of an empty queue / baseline", ratio(lines[2].runs, lines[0].runs), "", emptyClaimToBaseline)
+	return nil
+}
+
+func measureBulkClaims(ctx context.Context, s *stage, r *Report) error {
+	const connections = 32
+	lines, err := s.measure(ctx, skipLocked(connections), claim("claimbulk", connections, deleteByIDs))
+	if err != nil {
+		return err
+	}
+	r.Lines = append(r.Lines, lines...)
+	r.least("claim 10 and delete by ids / skip locked, messages", ratio(lines[1].runsMessages, lines[0].runsMessages), "", bulkToSkipLocked)
+	return nil
+}
+
+// measureLarge measures what must not depend on how much there is.
+func measureLarge(ctx context.Context, s *stage, r *Report) error {
+	const blocked, large = 100_000, 1_000_000
+	if err := measureHeads(ctx, s, r, blocked); err != nil {
+		return err
+	}
+	if err := measureStats(ctx, s, r, large); err != nil {
+		return err
+	}
+	if err := measureDepth(ctx, s, r, large); err != nil {
+		return err
+	}
+	return measurePurges(ctx, s, r, large)
+}
 
 // measureHeads claims from queues whose first messages nobody can have: none, claimed
 // ones and delayed ones.

@@ -10,6 +10,12 @@ import (
 	"nabu/internal/postgres"
 )
 
+// How a long cycle has to end, measured by how it began.
+const (
+	lastRateToFirst = 0.9
+	lastWaitToFirst = 1.5
+)
+
 // longCycle is the duration from which on the tenths of a cycle are shown.
 const longCycle = time.Minute
 
@@ -50,6 +56,54 @@ func measureCycle(ctx context.Context, s *stage, r *Report) error {
 	}
 	r.Lines = append(r.Lines, lines.all()...)
 	r.compareTenths("cycle", lines, 0, 0)
+	return nil
+}
+
+// measureWaits measures how long messages wait when nobody is in a hurry.
+func measureWaits(ctx context.Context, s *stage, r *Report) error {
+	const connections, share = 32, 10
+	address, err := s.address(ctx)
+	if err != nil {
+		return err
+	}
+	l := s.cycleOf(address, connections)
+	if l.Rate, err = s.lightRate(ctx, r, share); err != nil {
+		return err
+	}
+	lines, err := s.cycles(ctx, "cycle, planned", s.Runs, l, 0)
+	if err != nil {
+		return err
+	}
+	r.Lines = append(r.Lines, lines.all()...)
+	r.most(fmt.Sprintf("post to claim, p99, at %.0f posts per second", l.Rate), median(lines.claims.runsP99), "ms", mostWait)
+	return nil
+}
+
+// measureEndurance cycles for long, with a snapshot held open beside it for half of
+// the time.
+func measureEndurance(ctx context.Context, s *stage, r *Report) error {
+	const connections, longer = 32, 60
+	address, err := s.address(ctx)
+	if err != nil {
+		return err
+	}
+	l := s.cycleOf(address, connections)
+	if l.Rate == 0 {
+		lines, err := s.cycles(ctx, "cycle", s.Runs, l, 0)
+		if err != nil {
+			return err
+		}
+		r.Lines = append(r.Lines, lines.all()...)
+		l.Rate = lines.claims.Messages / 2
+	}
+	l.Duration *= longer
+	l.Parts = tenths
+	lines, err := s.cycles(ctx, "endurance", 1, l, l.Duration/2)
+	if err != nil {
+		return err
+	}
+	r.Lines = append(r.Lines, lines.all()...)
+	r.compareTenths("endurance", lines, lastRateToFirst, lastWaitToFirst)
 	return nil
 }
 

@@ -25,6 +25,7 @@ const (
 func measureTable(ctx context.Context, s *stage, r *Report) error {
 	for _, part := range []func(context.Context, *stage, *Report) error{
 		measureFootprint, measurePosts, measureBatches, measureQueues, measureReplicas, measureLists,
+		measureClaims, measureBulkClaims, measureWaits, measureLarge,
 	} {
 		if err := part(ctx, s, r); err != nil {
 			return err
@@ -45,6 +46,7 @@ func measurePosts(ctx context.Context, s *stage, r *Report) error {
 		r.Lines = append(r.Lines, lines...)
 		r.least(fmt.Sprintf("post / baseline, %d connections", c.connections), ratio(lines[1].runs, lines[0].runs), "", c.least)
 		if c.connections == 32 {
+			s.posts = lines[1].Requests
 			r.most("p99 / p50 of post, 32 connections", lines[1].P99/lines[1].P50, "", tailToMedian)
 		}
 	}
