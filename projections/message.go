@@ -130,15 +130,9 @@ func (States) Messages(
 		projects[i], names[i], ids[i], claims[i] = ref.Queue.Project, ref.Queue.Name, ref.ID, ref.Claim
 		places[i] = domain.PostingPlace(ref.ID)
 	}
-	// A claim that holds the message is live; only another one has to be looked for.
 	rows, err := tx.QueryContext(ctx, `
-SELECT asked.project, asked.name, asked.claim, asked.claim IS NOT NULL AND (asked.claim IS NOT DISTINCT FROM m.claim
-        AND m.claim_ends > $6 OR EXISTS (
-            SELECT FROM claims c WHERE c.queue = m.queue AND c.id = asked.claim AND c.ends_at > $6 AND NOT c.released)),
-    m.id, m.place, m.queue, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count
-FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::uuid[]) AS asked (project, name, id, place, claim)
-JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted`+findMessages+`
-WHERE m.expires_at > $6::timestamptz AND m.place > q.purged`,
+SELECT project, name, named, named_lives, id, place, queue, client, ttl, created_at, expires_at, claim, claim_ends, claim_count
+FROM load_messages($1, $2, $3, $4, $5, $6)`,
 		pgarray.Texts(projects), pgarray.Texts(names), pgarray.UUIDs(ids), pgarray.BigInts(places),
 		pgarray.UUIDsOrNull(claims), at)
 	if err != nil {

@@ -87,6 +87,9 @@ BEGIN
 END
 $$;
 
+-- The functions below keep their plans, and a plan may have been made when a table was
+-- empty: whatever the statistics say, rows are looked up by the primary keys, one by one.
+
 -- Writes the last word of a slice of history on each message and claim. Rows are
 -- added first and taken away last, so one that comes and goes within the slice is no
 -- special case. "held" are messages whose claim, count or life has changed.
@@ -103,7 +106,9 @@ CREATE FUNCTION write_messages(
     changed_ends timestamptz[], changed_held integer[], changed_released integer[],
     gone_queues bigint[], gone_places bigint[]
 ) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 BEGIN
     IF cardinality(posted_queues) > 0 THEN
         INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
@@ -177,9 +182,8 @@ CREATE FUNCTION free_messages(
     claim_count integer, body text
 )
 LANGUAGE plpgsql STABLE
--- Rows come by the order of the primary key, whatever the statistics of a table say
--- that was empty a second ago.
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+AS $$
 DECLARE
     m record;
     mark bigint;
@@ -217,11 +221,15 @@ BEGIN
         END IF;
         FOR m IN
             (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.body
-            FROM unnest(freed) AS u (place)
-            JOIN messages f ON f.queue = asked_queues[i] AND f.place = u.place
-            WHERE f.visible_at <= free_messages.now AND f.expires_at > free_messages.now
-                AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
-            ORDER BY u.place)
+            FROM unnest(freed) AS u (place) -- in order, and OFFSET 0 keeps it the outer side
+            CROSS JOIN LATERAL (
+                SELECT *
+                FROM messages f
+                WHERE f.queue = asked_queues[i] AND f.place = u.place
+                    AND f.visible_at <= free_messages.now AND f.expires_at > free_messages.now
+                    AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
+                OFFSET 0
+            ) AS f)
             UNION ALL
             (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.body
             FROM messages f
@@ -277,7 +285,9 @@ CREATE FUNCTION sweep_messages(
     counted_queues bigint[], counted_afters bigint[], counted_uptos bigint[],
     gone_queues bigint[]
 ) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 BEGIN
     WITH gone AS (
         DELETE FROM messages m
@@ -319,5 +329,39 @@ BEGIN
     ON CONFLICT (queue) DO UPDATE SET upto = excluded.upto, messages = excluded.messages;
 
     DELETE FROM message_counts n WHERE n.queue = ANY (gone_queues);
+END
+$$;
+
+-- Those of the messages that are alive at a time, found by their ids and the places that
+-- these carry; one that was moved stands elsewhere. named_lives tells whether the claim
+-- named with it is live: only one that does not hold the message has to be looked for.
+CREATE FUNCTION load_messages(
+    asked_projects text[], asked_names text[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
+    now timestamptz
+) RETURNS TABLE (
+    project text, name text, named uuid, named_lives boolean, id uuid, place bigint, queue bigint, client text,
+    ttl integer, created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer
+)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT asked.project, asked.name, asked.claim,
+        asked.claim IS NOT NULL AND (
+            asked.claim IS NOT DISTINCT FROM m.claim AND m.claim_ends > load_messages.now
+            OR EXISTS (
+                SELECT FROM claims c
+                WHERE c.queue = m.queue AND c.id = asked.claim AND c.ends_at > load_messages.now AND NOT c.released)),
+        m.id, m.place, m.queue, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count
+    FROM unnest(asked_projects, asked_names, asked_ids, asked_places, asked_claims)
+        AS asked (project, name, id, place, claim)
+    JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted
+    CROSS JOIN LATERAL (
+        SELECT f.* FROM messages f WHERE f.queue = q.number AND f.place = asked.place AND f.id = asked.id
+        UNION ALL
+        SELECT f.* FROM messages f WHERE f.moved AND f.id = asked.id AND f.queue = q.number
+    ) AS m
+    WHERE m.expires_at > load_messages.now AND m.place > q.purged;
 END
 $$;

@@ -29,6 +29,9 @@ type reacting struct {
 // reactorPatience is how long a stop waits for a handler that is at work.
 const reactorPatience = 5 * time.Second
 
+// feedPace is how often the feed looks for something new.
+const feedPace = time.Second
+
 // react starts the reactors. It fails when they cannot subscribe to the feed.
 func react(ctx context.Context, db *database, executor *commands.Executor, log *slog.Logger) (*reacting, error) {
 	// The router speaks of its handlers' coming and going; that is nobody's business.
@@ -42,7 +45,7 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 	router.AddMiddleware(middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	r := &reacting{router: router, end: end, feed: eventstore.NewFeed(eventstore.FeedConfig{
-		DB: db.direct, Log: log,
+		DB: db.direct, Log: log, Poll: feedPace, Rest: feedPace, // nobody waits for the sweeper
 		Types: map[string][]string{reactors.SweeperConsumer: reactors.SweeperTypes},
 	})}
 	sweeper := reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
