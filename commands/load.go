@@ -24,9 +24,6 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 	if err := e.loadClaims(ctx, w, now); err != nil {
 		return err
 	}
-	if err := e.loadFree(ctx, w, now); err != nil {
-		return err
-	}
 	if err := e.loadSweeps(ctx, w, now); err != nil {
 		return err
 	}
@@ -70,19 +67,60 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	return nil
 }
 
-func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) (err error) {
-	var needs []domain.MessageNeed
+// loadMessages finds the messages that are asked for by name, and the free ones, for
+// all claims and pops of the batch together.
+func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) error {
+	needs, free := w.messageNeeds(), w.freeNeeds()
+	if len(needs)+len(free) == 0 {
+		return nil
+	}
+	loaded, err := e.Loader.Messages(ctx, e.conn, needs, free, now)
+	if err != nil {
+		return err
+	}
+	w.state.messages, w.state.live = loaded.Messages, loaded.Live
+	for id, found := range loaded.Free {
+		w.state.free[id].FreeMessages = found
+	}
+	return nil
+}
+
+func (w *work) messageNeeds() (needs []domain.MessageNeed) {
 	for _, p := range w.commands {
+		q := w.state.Queue(p.needs.Queue)
+		if !q.Exists() {
+			continue
+		}
 		for _, id := range p.needs.Messages {
 			needs = append(needs, domain.MessageNeed{
 				MessageRef: domain.MessageRef{Queue: p.needs.Queue, ID: id}, Claim: p.needs.Named,
+				Number: q.Number, Purged: q.Purged,
 			})
 		}
 	}
-	if len(needs) > 0 {
-		w.state.messages, w.state.live, err = e.Loader.Messages(ctx, e.conn, needs, now)
+	return needs
+}
+
+// freeNeeds are the queues whose free messages are needed. One that is not there has
+// none.
+func (w *work) freeNeeds() (needs []domain.FreeNeed) {
+	wants := map[domain.QueueID]int{}
+	for _, p := range w.commands {
+		if p.needs.Free > 0 {
+			wants[p.needs.Queue] += p.needs.Free
+		}
 	}
-	return err
+	w.state.free = make(map[domain.QueueID]*freeState, len(wants))
+	for id, want := range wants {
+		w.state.free[id] = &freeState{}
+		if q := w.state.queues[id]; q.State.Exists() {
+			most, _ := q.State.DeadLettering()
+			needs = append(needs, domain.FreeNeed{
+				Queue: id, Number: q.State.Number, Purged: q.State.Purged, Mark: q.mark, Want: want, MostClaims: most,
+			})
+		}
+	}
+	return needs
 }
 
 func (e *Executor) loadClaims(ctx context.Context, w *work, now time.Time) (err error) {
@@ -94,38 +132,6 @@ func (e *Executor) loadClaims(ctx context.Context, w *work, now time.Time) (err 
 	}
 	if len(refs) > 0 {
 		w.state.claims, err = e.Loader.Claims(ctx, e.conn, refs, now)
-	}
-	return err
-}
-
-// loadFree finds the free messages for all claims and pops of the batch together.
-func (e *Executor) loadFree(ctx context.Context, w *work, now time.Time) error {
-	wants := map[domain.QueueID]int{}
-	for _, p := range w.commands {
-		if p.needs.Free > 0 {
-			wants[p.needs.Queue] += p.needs.Free
-		}
-	}
-	if len(wants) == 0 {
-		return nil
-	}
-	w.state.free = make(map[domain.QueueID]*freeState, len(wants))
-	var needs []domain.FreeNeed
-	for id, want := range wants {
-		w.state.free[id] = &freeState{}
-		if q := w.state.queues[id]; q.State.Exists() {
-			most, _ := q.State.DeadLettering()
-			needs = append(needs, domain.FreeNeed{
-				Queue: id, Number: q.State.Number, Purged: q.State.Purged, Mark: q.mark, Want: want, MostClaims: most,
-			})
-		}
-	}
-	if len(needs) == 0 {
-		return nil
-	}
-	found, err := e.Loader.Free(ctx, e.conn, needs, now)
-	for id, free := range found {
-		w.state.free[id].FreeMessages = free
 	}
 	return err
 }

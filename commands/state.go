@@ -17,13 +17,11 @@ type Loader interface {
 	// is the zero Queue; its stream may have a version all the same.
 	Queues(ctx context.Context, tx eventstore.Tx, ids []domain.QueueID) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error)
 	// Messages finds messages that are alive at a time; the others are left out. It
-	// also tells which of the claims that are named with those are live in the queue.
-	Messages(ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, at time.Time) (
-		map[domain.MessageRef]domain.Message, map[domain.ClaimRef]bool, error)
+	// also tells which of the claims that are named with those are live in the queue,
+	// and finds the oldest free messages of queues.
+	Messages(ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, free []domain.FreeNeed, at time.Time) (domain.LoadedMessages, error)
 	// Claims finds claims that are live at a time; the others are left out.
 	Claims(ctx context.Context, tx eventstore.Tx, refs []domain.ClaimRef, at time.Time) (map[domain.ClaimRef]domain.Claim, error)
-	// Free finds the oldest free messages of queues at a time.
-	Free(ctx context.Context, tx eventstore.Tx, needs []domain.FreeNeed, at time.Time) (map[domain.QueueID]domain.FreeMessages, error)
 	// Sweeps finds what can be swept of queues, by their numbers, at a time.
 	Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error)
 }

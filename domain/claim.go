@@ -299,7 +299,9 @@ type ClaimRef struct {
 // it needs to know whether it is live; zero: none.
 type MessageNeed struct {
 	MessageRef
-	Claim ClaimID
+	Claim  ClaimID
+	Number int64 // the queue's
+	Purged Place // the queue's
 }
 
 // Mark is what is remembered of a queue so that a claim need not walk over what is
@@ -325,4 +327,11 @@ type FreeMessages struct {
 	// Beyond is where looking ended: at and behind this place there may be more. 0:
 	// there are no others.
 	Beyond Place
+}
+
+// LoadedMessages are the messages that the decisions of a batch need.
+type LoadedMessages struct {
+	Messages map[MessageRef]Message
+	Live     map[ClaimRef]bool // claims named with them that are live
+	Free     map[QueueID]FreeMessages
 }

@@ -16,13 +16,11 @@ import (
 // PartitionSize is how many positions one partition of the events table holds.
 const PartitionSize = 10_000_000
 
-// begin starts a batch that goes the long way: a transaction, its time limits, and
-// then, by a function that takes the lock first, the clock, the head and the tail
-// from a known position on. All of it is one round trip; a simple query takes no
-// parameters, and only numbers are put into it.
+// begin starts a batch that goes the long way: a transaction, and then, by a function
+// that takes the lock first, the clock, the head and the tail from a known position
+// on. All of it is one round trip; a simple query takes no parameters, and only
+// numbers are put into it.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL statement_timeout = 5000;
-SET LOCAL idle_in_transaction_session_timeout = 2000;
 SELECT * FROM ledger.begin_batch(%d, %d)`
 
 // Tail is what a caller that knows the ledger up to some event learns of what
@@ -53,7 +51,7 @@ const TailLimit = 1000
 // Begin opens a transaction on a connection, takes the append lock and reads what
 // came after known. It costs one round trip. The caller ends the transaction with
 // COMMIT or ROLLBACK, both of which release the lock. If another transaction holds
-// the lock for five seconds, Begin fails (SQLSTATE 57014), and a caller that goes
+// the lock for five seconds, Begin fails (SQLSTATE 55P03), and a caller that goes
 // silent for two seconds loses it.
 func Begin(ctx context.Context, conn Tx, known Head) (Tail, error) {
 	var tail Tail

@@ -86,7 +86,11 @@ $$;
 -- Takes the append lock for a transaction that is about to decide a batch, and
 -- returns first the clock and the ledger's last event (nulls in an empty ledger), then
 -- the events from a known position on, at most so many, without what they say: it may
--- be large, and this is read under the lock. The lock is a statement of its own: whatever is read is read behind it.
+-- be large, and this is read under the lock. The lock is a statement of its own:
+-- whatever is read is read behind it.
+-- It also sets the transaction's limits, and how its statements are planned: the
+-- functions of the read models keep their plans, and one may be made when a table is
+-- empty. Whatever the statistics say then, rows are looked up by the keys.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.begin_batch(known bigint, most integer) RETURNS TABLE (
     now timestamptz, at_position bigint, id uuid, recorded_at timestamptz,
@@ -94,6 +98,11 @@ CREATE FUNCTION ledger.begin_batch(known bigint, most integer) RETURNS TABLE (
 )
 LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM set_config('lock_timeout', '5s', true), set_config('statement_timeout', '5s', true),
+        set_config('idle_in_transaction_session_timeout', '2s', true),
+        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+        set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+        set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
     PERFORM pg_advisory_xact_lock(7881299347898367);
     SELECT e.position, e.id, e.recorded_at INTO at_position, id, recorded_at
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;

@@ -70,60 +70,100 @@ ORDER BY c.id, m.place`, pgarray.Texts(projects), pgarray.Texts(names), pgarray.
 // Whoever needs one that was left out reads it after the batch.
 const freeBodies = 8 << 20
 
-// Free finds the oldest free messages of queues.
-func (States) Free(
-	ctx context.Context, tx eventstore.Tx, needs []domain.FreeNeed, at time.Time,
-) (map[domain.QueueID]domain.FreeMessages, error) {
-	n := len(needs)
-	queues, purged, marks := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
-	sinces, wants, most := make([]time.Time, n), make([]int, n), make([]int, n)
-	names := make(map[int64]domain.QueueID, n)
-	for i, need := range needs {
-		queues[i], purged[i], marks[i] = need.Number, need.Purged, need.Mark.Place
-		sinces[i], wants[i], most[i] = need.Mark.Since, need.Want, need.MostClaims
-		names[need.Number] = need.Queue
+// Messages finds the messages that decisions need: by name, and the oldest free ones
+// of queues.
+func (States) Messages(
+	ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, free []domain.FreeNeed, at time.Time,
+) (domain.LoadedMessages, error) {
+	loaded := domain.LoadedMessages{
+		Messages: make(map[domain.MessageRef]domain.Message, len(needs)),
+		Live:     map[domain.ClaimRef]bool{},
+		Free:     make(map[domain.QueueID]domain.FreeMessages, len(free)),
 	}
-	rows, err := tx.QueryContext(ctx, `
-SELECT queue, place, id, client, ttl, created_at, expires_at, claim_count, body
-FROM free_messages($1, $2, $3, $4, $5, $6, $7, $8)`,
-		pgarray.BigInts(queues), pgarray.BigInts(purged), pgarray.BigInts(marks), pgarray.TimesOrNull(sinces),
-		pgarray.Ints(wants), pgarray.Ints(most), at, freeBodies)
+	args := append(append(neededArgs(needs), freeArgs(free)...), at, freeBodies)
+	rows, err := tx.QueryContext(ctx, loadMessages, args...)
 	if err != nil {
-		return nil, fmt.Errorf("load free messages: %w", err)
+		return loaded, fmt.Errorf("load messages: %w", err)
 	}
 	defer rows.Close()
-	found := make(map[domain.QueueID]domain.FreeMessages, n)
+	names := make(map[int64]domain.QueueID, len(free))
+	for _, need := range free {
+		names[need.Number] = need.Queue
+	}
 	for rows.Next() {
-		if err := scanFree(rows, names, found); err != nil {
-			return nil, fmt.Errorf("load free messages: %w", err)
+		if err := scanLoaded(rows, needs, names, &loaded); err != nil {
+			return loaded, fmt.Errorf("load messages: %w", err)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load free messages: %w", err)
+		return loaded, fmt.Errorf("load messages: %w", err)
 	}
-	return found, nil
+	return loaded, nil
 }
 
-// scanFree reads a message, or the row that ends a queue's.
-func scanFree(rows *sql.Rows, names map[int64]domain.QueueID, found map[domain.QueueID]domain.FreeMessages) error {
+var loadMessages = `
+SELECT asked, named_lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, body
+FROM load_messages(` + parameters(1, 13) + `)`
+
+func neededArgs(needs []domain.MessageNeed) []any {
+	n := len(needs)
+	queues, purged, places := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
+	ids, claims := make([]uuid.UUID, n), make([]uuid.UUID, n)
+	for i, need := range needs {
+		queues[i], purged[i], places[i] = need.Number, need.Purged, domain.PostingPlace(need.ID)
+		ids[i], claims[i] = need.ID, need.Claim
+	}
+	return []any{
+		pgarray.BigInts(queues), pgarray.BigInts(purged), pgarray.UUIDs(ids), pgarray.BigInts(places), pgarray.UUIDsOrNull(claims),
+	}
+}
+
+func freeArgs(needs []domain.FreeNeed) []any {
+	n := len(needs)
+	queues, purged, marks := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
+	sinces, wants, most := make([]time.Time, n), make([]int, n), make([]int, n)
+	for i, need := range needs {
+		queues[i], purged[i], marks[i] = need.Number, need.Purged, need.Mark.Place
+		sinces[i], wants[i], most[i] = need.Mark.Since, need.Want, need.MostClaims
+	}
+	return []any{
+		pgarray.BigInts(queues), pgarray.BigInts(purged), pgarray.BigInts(marks), pgarray.TimesOrNull(sinces),
+		pgarray.Ints(wants), pgarray.Ints(most),
+	}
+}
+
+// scanLoaded reads a message that was asked for, a free one, or the row that ends the
+// free ones of a queue.
+func scanLoaded(rows *sql.Rows, needs []domain.MessageNeed, names map[int64]domain.QueueID, loaded *domain.LoadedMessages) error {
 	var m domain.Message
-	var place, ttl, count sql.NullInt64
-	var id uuid.NullUUID
+	var asked, place, ttl, count sql.NullInt64
+	var lives sql.NullBool
+	var id, claim uuid.NullUUID
 	var client, body sql.NullString
-	var created, expires sql.NullTime
-	if err := rows.Scan(&m.QueueNumber, &place, &id, &client, &ttl, &created, &expires, &count, &body); err != nil {
+	var created, expires, ends sql.NullTime
+	if err := rows.Scan(&asked, &lives, &m.QueueNumber, &place, &id, &client, &ttl, &created, &expires,
+		&claim, &ends, &count, &body); err != nil {
 		return err
 	}
+	m.ID, m.Place, m.Client, m.TTL = id.UUID, domain.Place(place.Int64), client.String, int(ttl.Int64)
+	m.Created, m.Expires, m.ClaimCount, m.Body = created.Time, expires.Time, int(count.Int64), body.String
+	m.Claim, m.ClaimEnds = claim.UUID, ends.Time
+	if asked.Valid {
+		need := needs[asked.Int64-1]
+		loaded.Messages[need.MessageRef] = m
+		if lives.Bool {
+			loaded.Live[domain.ClaimRef{Queue: need.Queue, ID: need.Claim}] = true
+		}
+		return nil
+	}
 	name := names[m.QueueNumber]
-	free := found[name]
+	free := loaded.Free[name]
 	if id.Valid {
-		m.ID, m.Place, m.Client, m.TTL = id.UUID, domain.Place(place.Int64), client.String, int(ttl.Int64)
-		m.Created, m.Expires, m.ClaimCount, m.Body = created.Time, expires.Time, int(count.Int64), body.String
 		free.Messages = append(free.Messages, m)
 	} else {
-		free.Beyond = domain.Place(place.Int64)
+		free.Beyond = m.Place
 	}
-	found[name] = free
+	loaded.Free[name] = free
 	return nil
 }
 

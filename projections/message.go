@@ -118,51 +118,6 @@ CROSS JOIN LATERAL (
     SELECT m.* FROM messages m WHERE m.moved AND m.id = asked.id AND m.queue = q.number
 ) AS m`
 
-// Messages finds those of the messages that are alive at a time, and tells which of
-// the claims named with them are.
-func (States) Messages(
-	ctx context.Context, tx eventstore.Tx, refs []domain.MessageNeed, at time.Time,
-) (map[domain.MessageRef]domain.Message, map[domain.ClaimRef]bool, error) {
-	n := len(refs)
-	projects, names, ids := make([]string, n), make([]string, n), make([]uuid.UUID, n)
-	places, claims := make([]domain.Place, n), make([]uuid.UUID, n)
-	for i, ref := range refs {
-		projects[i], names[i], ids[i], claims[i] = ref.Queue.Project, ref.Queue.Name, ref.ID, ref.Claim
-		places[i] = domain.PostingPlace(ref.ID)
-	}
-	rows, err := tx.QueryContext(ctx, `
-SELECT project, name, named, named_lives, id, place, queue, client, ttl, created_at, expires_at, claim, claim_ends, claim_count
-FROM load_messages($1, $2, $3, $4, $5, $6)`,
-		pgarray.Texts(projects), pgarray.Texts(names), pgarray.UUIDs(ids), pgarray.BigInts(places),
-		pgarray.UUIDsOrNull(claims), at)
-	if err != nil {
-		return nil, nil, fmt.Errorf("load messages: %w", err)
-	}
-	defer rows.Close()
-	found, live := make(map[domain.MessageRef]domain.Message, n), map[domain.ClaimRef]bool{}
-	for rows.Next() {
-		var ref domain.MessageRef
-		var named uuid.NullUUID
-		var namedLives bool
-		var m domain.Message
-		var ends sql.NullTime
-		var claim uuid.NullUUID
-		if err := rows.Scan(&ref.Queue.Project, &ref.Queue.Name, &named, &namedLives, &m.ID, &m.Place, &m.QueueNumber,
-			&m.Client, &m.TTL, &m.Created, &m.Expires, &claim, &ends, &m.ClaimCount); err != nil {
-			return nil, nil, fmt.Errorf("load messages: %w", err)
-		}
-		m.Claim, m.ClaimEnds, ref.ID = claim.UUID, ends.Time, m.ID
-		found[ref] = m
-		if namedLives {
-			live[domain.ClaimRef{Queue: ref.Queue, ID: named.UUID}] = true
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, nil, fmt.Errorf("load messages: %w", err)
-	}
-	return found, live, nil
-}
-
 // Message is a message as a client sees it. Times are whole seconds.
 type Message struct {
 	ID   domain.MessageID

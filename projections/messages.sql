@@ -87,9 +87,6 @@ BEGIN
 END
 $$;
 
--- The functions below keep their plans, and a plan may have been made when a table was
--- empty: whatever the statistics say, rows are looked up by the primary keys, one by one.
-
 -- Writes the last word of a slice of history on each message and claim. Rows are
 -- added first and taken away last, so one that comes and goes within the slice is no
 -- special case. "held" are messages whose claim, count or life has changed.
@@ -106,9 +103,7 @@ CREATE FUNCTION write_messages(
     changed_ends timestamptz[], changed_held integer[], changed_released integer[],
     gone_queues bigint[], gone_places bigint[]
 ) RETURNS void
-LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     IF cardinality(posted_queues) > 0 THEN
         INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
@@ -181,9 +176,7 @@ CREATE FUNCTION free_messages(
     queue bigint, place bigint, id uuid, client text, ttl integer, created_at timestamptz, expires_at timestamptz,
     claim_count integer, body text
 )
-LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
-AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     m record;
     mark bigint;
@@ -285,9 +278,7 @@ CREATE FUNCTION sweep_messages(
     counted_queues bigint[], counted_afters bigint[], counted_uptos bigint[],
     gone_queues bigint[]
 ) RETURNS void
-LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     WITH gone AS (
         DELETE FROM messages m
@@ -332,36 +323,45 @@ BEGIN
 END
 $$;
 
--- Those of the messages that are alive at a time, found by their ids and the places that
--- these carry; one that was moved stands elsewhere. named_lives tells whether the claim
--- named with it is live: only one that does not hold the message has to be looked for.
+-- The messages that decisions made at a time need, in one round trip. First those that
+-- are alive of some that are asked for, by number, by their ids and the places that
+-- these carry; one that was moved stands elsewhere. asked is its number, and named_lives
+-- tells whether the claim named with it is live: only one that does not hold the message
+-- has to be looked for. Then, without asked, the free messages of queues.
 CREATE FUNCTION load_messages(
-    asked_projects text[], asked_names text[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
-    now timestamptz
+    asked_queues bigint[], asked_purged bigint[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
+    free_queues bigint[], free_purged bigint[], marks bigint[], sinces timestamptz[], wanted integer[], most_claims integer[],
+    now timestamptz, body_bytes bigint
 ) RETURNS TABLE (
-    project text, name text, named uuid, named_lives boolean, id uuid, place bigint, queue bigint, client text,
-    ttl integer, created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer
+    asked bigint, named_lives boolean, queue bigint, place bigint, id uuid, client text, ttl integer,
+    created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer, body text
 )
-LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-AS $$
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN QUERY
-    SELECT asked.project, asked.name, asked.claim,
-        asked.claim IS NOT NULL AND (
-            asked.claim IS NOT DISTINCT FROM m.claim AND m.claim_ends > load_messages.now
-            OR EXISTS (
-                SELECT FROM claims c
-                WHERE c.queue = m.queue AND c.id = asked.claim AND c.ends_at > load_messages.now AND NOT c.released)),
-        m.id, m.place, m.queue, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count
-    FROM unnest(asked_projects, asked_names, asked_ids, asked_places, asked_claims)
-        AS asked (project, name, id, place, claim)
-    JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted
-    CROSS JOIN LATERAL (
-        SELECT f.* FROM messages f WHERE f.queue = q.number AND f.place = asked.place AND f.id = asked.id
-        UNION ALL
-        SELECT f.* FROM messages f WHERE f.moved AND f.id = asked.id AND f.queue = q.number
-    ) AS m
-    WHERE m.expires_at > load_messages.now AND m.place > q.purged;
+    IF cardinality(asked_queues) > 0 THEN
+        RETURN QUERY
+        SELECT a.n,
+            a.claim IS NOT NULL AND (
+                a.claim IS NOT DISTINCT FROM m.claim AND m.claim_ends > load_messages.now
+                OR EXISTS (
+                    SELECT FROM claims c
+                    WHERE c.queue = a.queue AND c.id = a.claim AND c.ends_at > load_messages.now AND NOT c.released)),
+            m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count, NULL
+        FROM unnest(asked_queues, asked_purged, asked_ids, asked_places, asked_claims)
+            WITH ORDINALITY AS a (queue, purged, id, place, claim, n)
+        CROSS JOIN LATERAL (
+            SELECT f.* FROM messages f WHERE f.queue = a.queue AND f.place = a.place AND f.id = a.id
+            UNION ALL
+            SELECT f.* FROM messages f WHERE f.moved AND f.id = a.id AND f.queue = a.queue
+            LIMIT 1 -- a message stands in one place: the second is looked for only without the first
+        ) AS m
+        WHERE m.expires_at > load_messages.now AND m.place > a.purged;
+    END IF;
+    IF cardinality(free_queues) > 0 THEN
+        RETURN QUERY
+        SELECT NULL::bigint, NULL::boolean, f.queue, f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at,
+            NULL::uuid, NULL::timestamptz, f.claim_count, f.body
+        FROM free_messages(free_queues, free_purged, marks, sinces, wanted, most_claims, load_messages.now, body_bytes) AS f;
+    END IF;
 END
 $$;
