@@ -235,7 +235,8 @@ func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) 
 // goLong takes the lock, sees what others have written, loads what is not in
 // memory, decides, writes and commits.
 func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
-	tail, err := eventstore.Begin(ctx, e.conn, e.memory.provable())
+	a := e.lookAhead(w)
+	tail, err := e.begin(ctx, a)
 	if err != nil {
 		e.memory.forget() // so that the next try asks for nothing that may be in the way
 		return LongWay, err
@@ -251,11 +252,17 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		e.past = 0 // a restored ledger may have fewer partitions
 	}
 	e.memory.catchUp(tail)
-	if !w.complete { // more have come while another replica held the lock
+	if !e.alone {
+		a = nil // what was loaded may have been found by what is no longer so
+	}
+	if !w.complete && a == nil { // more have come while another replica held the lock
 		e.gather(w)
 	}
-	now := e.batchTime(tail)
-	if err := e.load(ctx, w, now); err != nil {
+	now := tail.Now
+	if e.Now != nil {
+		now = after(tail.Head, e.Now())
+	}
+	if err := e.load(ctx, w, a, now); err != nil {
 		return LongWay, err
 	}
 	if err := e.decide(w, tail.Head, now); err != nil {
@@ -302,13 +309,17 @@ func (e *Executor) wasCommitted(ctx context.Context, w *work) (bool, error) {
 	return found, nil
 }
 
-// batchTime is the clock, or just behind the last event where the clock is not.
-func (e *Executor) batchTime(tail eventstore.Tail) time.Time {
-	now := tail.Now
-	if e.Now != nil {
-		now = e.Now()
+// begin takes the lock, and loads ahead if there is something to load.
+func (e *Executor) begin(ctx context.Context, a *ahead) (eventstore.Tail, error) {
+	if a == nil {
+		return eventstore.Begin(ctx, e.conn, e.memory.provable(), "", nil)
 	}
-	if earliest := tail.Head.Time.Add(time.Microsecond); now.Before(earliest) {
+	return eventstore.Begin(ctx, e.conn, e.memory.provable(), a.statement, a.scan)
+}
+
+// after is the clock, or just behind the ledger's last event where the clock is not.
+func after(head eventstore.Head, now time.Time) time.Time {
+	if earliest := head.Time.Add(time.Microsecond); now.Before(earliest) {
 		return earliest
 	}
 	return now

@@ -2,24 +2,33 @@ package commands
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"nabu/domain"
+	"nabu/eventstore"
 )
 
 // load fills the state with what the commands need: the queues from memory where they
 // are remembered, and each kind of other state in one round trip if it is needed.
-func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
-	w.state = newState(e.Limits)
-	w.state.now = now
-	if err := e.loadQueues(ctx, w, w.queues()); err != nil {
-		return err
-	}
-	if err := e.loadQueues(ctx, w, w.deadLetterQueues()); err != nil {
-		return err
-	}
-	if err := e.loadMessages(ctx, w, now); err != nil {
-		return err
+// Where messages were loaded ahead, the queues were known as well.
+func (e *Executor) load(ctx context.Context, w *work, a *ahead, now time.Time) error {
+	if a != nil {
+		w.state = a.state
+		w.state.now = now
+		w.state.take(a.loaded)
+	} else {
+		w.state = newState(e.Limits)
+		w.state.now = now
+		if err := e.loadQueues(ctx, w, w.queues()); err != nil {
+			return err
+		}
+		if err := e.loadQueues(ctx, w, w.deadLetterQueues()); err != nil {
+			return err
+		}
+		if err := e.loadMessages(ctx, w, now); err != nil {
+			return err
+		}
 	}
 	if err := e.loadClaims(ctx, w, now); err != nil {
 		return err
@@ -28,6 +37,39 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		return err
 	}
 	return e.findAnswers(ctx, w, now)
+}
+
+// ahead is what a batch has loaded in the round trip that takes the lock.
+type ahead struct {
+	state     *State
+	loaded    domain.LoadedMessages
+	statement string
+	scan      func(*sql.Rows) error
+}
+
+// lookAhead prepares to load messages together with the lock, if memory holds the
+// queues that they are to be found by. That is of use only if memory turns out to be up
+// to date, which is likely while nobody else writes.
+func (e *Executor) lookAhead(w *work) *ahead {
+	if w.complete || !e.memory.known || !e.alone {
+		return nil
+	}
+	e.gather(w)
+	w.state = newState(e.Limits)
+	if len(e.memory.recall(w.queues(), w.state)) > 0 || len(e.memory.recall(w.deadLetterQueues(), w.state)) > 0 {
+		return nil
+	}
+	needs, free := w.messageNeeds(), w.freeNeeds()
+	if len(needs)+len(free) == 0 {
+		return nil
+	}
+	at := eventstore.BatchTime
+	if e.Now != nil {
+		at = "'" + after(e.memory.head, e.Now()).Format(time.RFC3339Nano) + "'"
+	}
+	a := &ahead{state: w.state}
+	a.statement, a.scan = e.Loader.MessagesAhead(needs, free, at, &a.loaded)
+	return a
 }
 
 // queues are those that the commands are about.
@@ -78,11 +120,16 @@ func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) err
 	if err != nil {
 		return err
 	}
-	w.state.messages, w.state.live = loaded.Messages, loaded.Live
-	for id, found := range loaded.Free {
-		w.state.free[id].FreeMessages = found
-	}
+	w.state.take(loaded)
 	return nil
+}
+
+// take puts in messages that were loaded.
+func (s *State) take(loaded domain.LoadedMessages) {
+	s.messages, s.live = loaded.Messages, loaded.Live
+	for id, found := range loaded.Free {
+		s.free[id].FreeMessages = found
+	}
 }
 
 func (w *work) messageNeeds() (needs []domain.MessageNeed) {

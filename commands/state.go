@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,10 @@ type Loader interface {
 	// also tells which of the claims that are named with those are live in the queue,
 	// and finds the oldest free messages of queues.
 	Messages(ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, free []domain.FreeNeed, at time.Time) (domain.LoadedMessages, error)
+	// MessagesAhead is the same as a statement without parameters, for eventstore.Begin,
+	// with what reads its rows. The time is an SQL expression.
+	MessagesAhead(needs []domain.MessageNeed, free []domain.FreeNeed, at string, into *domain.LoadedMessages) (
+		statement string, scan func(*sql.Rows) error)
 	// Claims finds claims that are live at a time; the others are left out.
 	Claims(ctx context.Context, tx eventstore.Tx, refs []domain.ClaimRef, at time.Time) (map[domain.ClaimRef]domain.Claim, error)
 	// Sweeps finds what can be swept of queues, by their numbers, at a time.

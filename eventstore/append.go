@@ -27,7 +27,8 @@ SELECT * FROM ledger.begin_batch(%d, %d)`
 // came after it.
 type Tail struct {
 	Head Head
-	// Now is the database's clock, read after the lock was taken.
+	// Now is the database's clock, read after the lock was taken, or just behind the
+	// last event where the clock is not.
 	Now time.Time
 	// Events are those after the known head, in order, at most TailLimit of them.
 	Events []TailEvent
@@ -53,27 +54,64 @@ const TailLimit = 1000
 // COMMIT or ROLLBACK, both of which release the lock. If another transaction holds
 // the lock for five seconds, Begin fails (SQLSTATE 55P03), and a caller that goes
 // silent for two seconds loses it.
-func Begin(ctx context.Context, conn Tx, known Head) (Tail, error) {
-	var tail Tail
-	rows, err := conn.QueryContext(ctx, fmt.Sprintf(begin, known.Position, TailLimit+2))
+//
+// A caller who knows already what it will have to read lets it be read in the same round
+// trip: ahead is a further statement, without parameters, and scan gets its rows.
+// BatchTime is the batch's time there. What it has read is of use only if Tail tells of
+// nothing that changes the question.
+func Begin(ctx context.Context, conn Tx, known Head, ahead string, scan func(*sql.Rows) error) (Tail, error) {
+	tail, rows, err := beginBatch(ctx, conn, known, ahead)
+	if rows == nil {
+		return tail, err
+	}
+	defer rows.Close()
+	if err == nil && ahead != "" {
+		err = scanAhead(rows, scan)
+	}
 	if err != nil {
 		return tail, fmt.Errorf("begin batch: %w", err)
 	}
-	defer rows.Close()
+	return tail, nil
+}
+
+// BatchTime is an SQL expression for statements that are read ahead.
+const BatchTime = `current_setting('nabu.now')::timestamptz`
+
+func scanAhead(rows *sql.Rows, scan func(*sql.Rows) error) error {
+	if !rows.NextResultSet() {
+		return errors.Join(errors.New("nothing was read ahead"), rows.Err())
+	}
+	if err := scan(rows); err != nil {
+		return err
+	}
+	return rows.Err()
+}
+
+// beginBatch reads the first result; the rows are those of what follows.
+func beginBatch(ctx context.Context, conn Tx, known Head, ahead string) (Tail, *sql.Rows, error) {
+	var tail Tail
+	statement := fmt.Sprintf(begin, known.Position, TailLimit+2)
+	if ahead != "" {
+		statement += ";\n" + ahead
+	}
+	rows, err := conn.QueryContext(ctx, statement)
+	if err != nil {
+		return tail, nil, fmt.Errorf("begin batch: %w", err)
+	}
 	tail.Lost = known.Position > 0 // unless the known event is met
 	for first := true; rows.Next(); first = false {
 		if err := scanTail(rows, first, known, &tail); err != nil {
-			return tail, fmt.Errorf("begin batch: %w", err)
+			return tail, rows, err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return tail, fmt.Errorf("begin batch: %w", err)
+		return tail, rows, err
 	}
 	if tail.Now.IsZero() {
-		return tail, errors.New("begin batch: the database did not say the time")
+		return tail, rows, errors.New("the database did not say the time")
 	}
 	tail.Lost = tail.Lost || len(tail.Events) > TailLimit
-	return tail, nil
+	return tail, rows, nil
 }
 
 // scanTail reads one row: the first has the clock and the head, the others are the

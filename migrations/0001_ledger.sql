@@ -90,7 +90,9 @@ $$;
 -- whatever is read is read behind it.
 -- It also sets the transaction's limits, and how its statements are planned: the
 -- functions of the read models keep their plans, and one may be made when a table is
--- empty. Whatever the statistics say then, rows are looked up by the keys.
+-- empty. Whatever the statistics say then, rows are looked up by the keys. The time is
+-- that of the batch, never before the last event's; what is loaded in the same round
+-- trip finds it in the setting nabu.now.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.begin_batch(known bigint, most integer) RETURNS TABLE (
     now timestamptz, at_position bigint, id uuid, recorded_at timestamptz,
@@ -106,7 +108,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock(7881299347898367);
     SELECT e.position, e.id, e.recorded_at INTO at_position, id, recorded_at
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
-    now := clock_timestamp();
+    now := greatest(clock_timestamp(), recorded_at + interval '1 microsecond');
+    PERFORM set_config('nabu.now', now::text, true);
     RETURN NEXT;
     IF known > 0 THEN
         RETURN QUERY

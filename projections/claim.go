@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -75,30 +76,98 @@ const freeBodies = 8 << 20
 func (States) Messages(
 	ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, free []domain.FreeNeed, at time.Time,
 ) (domain.LoadedMessages, error) {
-	loaded := domain.LoadedMessages{
-		Messages: make(map[domain.MessageRef]domain.Message, len(needs)),
-		Live:     map[domain.ClaimRef]bool{},
-		Free:     make(map[domain.QueueID]domain.FreeMessages, len(free)),
-	}
+	loaded := domain.LoadedMessages{}
 	args := append(append(neededArgs(needs), freeArgs(free)...), at, freeBodies)
 	rows, err := tx.QueryContext(ctx, loadMessages, args...)
 	if err != nil {
 		return loaded, fmt.Errorf("load messages: %w", err)
 	}
 	defer rows.Close()
+	if err := scanLoadedRows(rows, needs, free, &loaded); err != nil {
+		return loaded, fmt.Errorf("load messages: %w", err)
+	}
+	return loaded, nil
+}
+
+// MessagesAhead is the same as a statement without parameters: there are only numbers,
+// times and UUIDs in it.
+func (States) MessagesAhead(
+	needs []domain.MessageNeed, free []domain.FreeNeed, at string, into *domain.LoadedMessages,
+) (statement string, scan func(*sql.Rows) error) {
+	var queues, purged, ids, places, claims arrayText
+	for _, need := range needs {
+		queues.number(need.Number)
+		purged.number(int64(need.Purged))
+		places.number(int64(domain.PostingPlace(need.ID)))
+		ids.id(need.ID)
+		claims.id(need.Claim)
+	}
+	var freeQueues, freePurged, marks, sinces, wants, most arrayText
+	for _, need := range free {
+		freeQueues.number(need.Number)
+		freePurged.number(int64(need.Purged))
+		marks.number(int64(need.Mark.Place))
+		sinces.time(need.Mark.Since)
+		wants.number(int64(need.Want))
+		most.number(int64(need.MostClaims))
+	}
+	statement = `SELECT asked, named_lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, body
+FROM load_messages(` + queues.quoted() + `, ` + purged.quoted() + `, ` + ids.quoted() + `, ` + places.quoted() + `, ` + claims.quoted() +
+		`, ` + freeQueues.quoted() + `, ` + freePurged.quoted() + `, ` + marks.quoted() + `, ` + sinces.quoted() + `, ` + wants.quoted() +
+		`, ` + most.quoted() + `, ` + at + `, ` + strconv.Itoa(freeBodies) + `)`
+	return statement, func(rows *sql.Rows) error { return scanLoadedRows(rows, needs, free, into) }
+}
+
+// arrayText is an array as PostgreSQL writes it, of what needs no quotes.
+type arrayText []byte
+
+func (a *arrayText) separate() {
+	if len(*a) > 0 {
+		*a = append(*a, ',')
+	}
+}
+
+func (a *arrayText) number(n int64) {
+	a.separate()
+	*a = strconv.AppendInt(*a, n, 10)
+}
+
+// id adds a UUID; the zero one is null.
+func (a *arrayText) id(id uuid.UUID) {
+	a.separate()
+	if id == uuid.Nil {
+		*a = append(*a, "NULL"...)
+		return
+	}
+	*a = append(*a, id.String()...)
+}
+
+// time adds a time; the zero one is null.
+func (a *arrayText) time(t time.Time) {
+	a.separate()
+	if t.IsZero() {
+		*a = append(*a, "NULL"...)
+		return
+	}
+	*a = t.UTC().AppendFormat(*a, time.RFC3339Nano)
+}
+
+func (a *arrayText) quoted() string { return `'{` + string(*a) + `}'` }
+
+func scanLoadedRows(rows *sql.Rows, needs []domain.MessageNeed, free []domain.FreeNeed, loaded *domain.LoadedMessages) error {
+	loaded.Messages = make(map[domain.MessageRef]domain.Message, len(needs))
+	loaded.Live = map[domain.ClaimRef]bool{}
+	loaded.Free = make(map[domain.QueueID]domain.FreeMessages, len(free))
 	names := make(map[int64]domain.QueueID, len(free))
 	for _, need := range free {
 		names[need.Number] = need.Queue
 	}
 	for rows.Next() {
-		if err := scanLoaded(rows, needs, names, &loaded); err != nil {
-			return loaded, fmt.Errorf("load messages: %w", err)
+		if err := scanLoaded(rows, needs, names, loaded); err != nil {
+			return err
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return loaded, fmt.Errorf("load messages: %w", err)
-	}
-	return loaded, nil
+	return rows.Err()
 }
 
 var loadMessages = `
