@@ -7,9 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"nabu/commands"
-	"nabu/projections"
 )
 
 // What nabu never gives out as an id, and what looks as if it might be one.
@@ -62,19 +59,10 @@ func (m *machine) sweep(name queueName) {
 	if m.chance("after a while", 2) {
 		m.pass(130 * time.Second)
 	}
-	views := projections.Views{DB: a.DB(), Now: a.Now}
 	for swept := true; swept; {
-		queues, err := views.Sweepable(m.Context(), 50)
-		if err != nil {
+		var err error
+		if swept, err = a.sweep(m.Context()); err != nil {
 			m.Fatal(err)
-		}
-		swept = false
-		for _, q := range queues {
-			more, err := commands.Run(m.Context(), a.executor, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
-			if err != nil {
-				m.Fatal(err)
-			}
-			swept = swept || more
 		}
 	}
 	m.Logf("swept by %s", a.url)

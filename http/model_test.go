@@ -19,7 +19,7 @@ import (
 )
 
 // modelChecks is how many sequences a run tries when -rapid.checks does not say.
-const modelChecks = 40
+const modelChecks = 30
 
 // TestModel sends random sequences of requests to two replicas and compares every
 // answer with the model's.
