@@ -24,17 +24,31 @@ const (
 )
 
 // TestClaimers lets many clients claim, renew, release, delete and pop through two
-// replicas while others post. Between the phases claims expire. No message is handed
-// out twice, none is lost, and each message's history is one that could have
-// happened one request after the other.
+// replicas while others post and sweep. No message is handed out twice, none is lost,
+// and each message's history is one that could have happened one request after the
+// other.
 func TestClaimers(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t)
-	h := newHall(t, a, a.replica())
-	for phase := range claimerPhases {
-		h.phase(phase)
-		h.expire()
-	}
+	t.Run("and claims that expire in between", func(t *testing.T) {
+		a := newAPI(t)
+		h := newHall(t, a, a.replica())
+		for phase := range claimerPhases {
+			h.phase(phase)
+			h.expire(time.Duration(61+phase*70) * time.Second)
+		}
+		h.sound()
+	})
+	t.Run("by the database's clock", func(t *testing.T) {
+		a := newAPI(t)
+		h := newHall(t, a.replicaBy(nil), a.replicaBy(nil))
+		h.phase(0)
+		h.sound()
+	})
+}
+
+// sound counts what is doubled and lost, and checks the history.
+func (h *hall) sound() {
+	h.Helper()
 	present := h.look()
 	doubles, losses := len(h.twice), 0
 	for id := range h.posted {
@@ -45,20 +59,20 @@ func TestClaimers(t *testing.T) {
 		switch {
 		case times == 0:
 			losses++
-			t.Errorf("message %s is lost", id)
+			h.Errorf("message %s is lost", id)
 		case times > 1:
 			doubles++
-			t.Errorf("message %s was deleted %d times, and is there: %t", id, h.deleted[id], present[id])
+			h.Errorf("message %s was deleted %d times, and is there: %t", id, h.deleted[id], present[id])
 		}
 	}
 	for _, what := range h.twice {
-		t.Error(what)
+		h.Error(what)
 	}
-	requests, verdict := h.requests, h.check()
-	t.Logf("%d requests, %d steps of %d messages (%d deleted): %d doubles, %d losses, linearizable: %s",
-		requests, len(h.steps), len(h.posted), len(h.deleted), doubles, losses, verdict)
+	verdict := porcupine.CheckOperationsTimeout(oneMessage, h.steps, time.Minute)
+	h.Logf("%d requests, %d steps of %d messages (%d deleted): %d doubles, %d losses, linearizable: %s",
+		h.requests, len(h.steps), len(h.posted), len(h.deleted), doubles, losses, verdict)
 	if verdict != porcupine.Ok {
-		t.Errorf("the history is not linearizable: %s", verdict)
+		h.Errorf("the history is not linearizable: %s", verdict)
 	}
 }
 
@@ -114,14 +128,24 @@ func (h *hall) phase(phase int) {
 			}
 		})
 	}
+	for _, a := range h.replicas {
+		all.Go(func() {
+			for range claimerActions {
+				if _, err := a.sweep(h.Context()); err != nil {
+					h.Error(err)
+				}
+			}
+		})
+	}
 	all.Wait()
 	if h.Failed() {
 		h.FailNow()
 	}
 }
 
-// expire lets time pass that only renewed claims survive. Nobody is at work.
-func (h *hall) expire() {
+// expire lets time pass that only claims survive which were renewed for long. Nobody is
+// at work.
+func (h *hall) expire(d time.Duration) {
 	survivors := map[string]bool{}
 	for _, c := range h.workers {
 		for claim := range c.holds {
@@ -137,7 +161,7 @@ func (h *hall) expire() {
 		}
 	}
 	call := h.now()
-	h.clock.advance(61 * time.Second)
+	h.clock.advance(d)
 	end := h.now()
 	for id := range h.posted {
 		h.note(0, deed{what: "expire", message: id, survivors: survivors}, saw{}, call, end)
@@ -168,10 +192,6 @@ func (h *hall) look() map[string]bool {
 		h.note(0, deed{what: "get", message: id}, s, call, end)
 	}
 	return present
-}
-
-func (h *hall) check() porcupine.CheckResult {
-	return porcupine.CheckOperationsTimeout(oneMessage, h.steps, time.Minute)
 }
 
 func (h *hall) now() int64 { return int64(time.Since(h.begun)) }
