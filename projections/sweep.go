@@ -128,9 +128,9 @@ func countArgs(rows []*countRow) []any {
 
 // Bounds of one sweep of a queue, in rows.
 const (
-	maxSwept     = 1000  // messages, and claims
-	leastCounted = 1000  // messages, for a count to be worth it
-	maxCounted   = 10000 // messages, in one step
+	maxSwept     = 250  // messages, and claims: a millisecond or two behind the lock
+	leastCounted = 1000 // messages, for a count to be worth it
+	maxCounted   = 5000 // messages, in one step
 )
 
 // claimRest is how long a claim is over before it is swept, in seconds. Until then,
@@ -167,7 +167,8 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT CASE WHEN count(*) >= $5 THEN max(m.place) END AS upto
     FROM (SELECT m.place FROM messages m
-        WHERE m.queue = q.number AND NOT q.deleted AND m.place > greatest(q.purged,
+        WHERE m.queue = q.number AND NOT q.deleted AND gone.rows < $3 AND cardinality(expired.places) < $3
+            AND m.place > greatest(q.purged,
             coalesce((SELECT n.upto FROM message_counts n WHERE n.queue = q.number), 0))
         ORDER BY m.place LIMIT $6) AS m
 ) AS counted`, pgarray.BigInts(numbers), at, maxSwept, claimRest, leastCounted, maxCounted)

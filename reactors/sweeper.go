@@ -37,8 +37,11 @@ type Sweepables interface {
 
 // The sweeper's pace.
 const (
-	sweepEvery = 5 * time.Second // between looks for what time has ended
+	sweepEvery = 2 * time.Second // between looks for what time has ended
 	sweepBatch = 100             // queues of one look
+	// sweepRest is how many times as long as a sweep took the sweeper rests after it, so
+	// that others get most of the ledger's lock however much there is to sweep.
+	sweepRest = 3
 	// countEvery is how many messages are posted to a queue before the sweeper lets its
 	// count be moved on.
 	countEvery = 1000
@@ -114,11 +117,19 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 
 // sweep sweeps one queue, and tells whether there was something to sweep.
 func (s *Sweeper) sweep(ctx context.Context, q projections.SweepableQueue) (swept bool, err error) {
-	ctx = commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: q.Queue.Project}})
-	if swept, err = commands.Run(ctx, s.Executor, commands.SweepQueue{Queue: q.Queue, Number: q.Number}); err != nil {
+	began := time.Now()
+	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: q.Queue.Project}})
+	if swept, err = commands.Run(request, s.Executor, commands.SweepQueue{Queue: q.Queue, Number: q.Number}); err != nil {
 		return false, fmt.Errorf("sweep queue %s: %w", q.Queue.Stream(), err)
 	}
-	return swept, nil
+	rest := time.NewTimer(min(sweepRest*time.Since(began), sweepEvery))
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+		return swept, nil
+	case <-ctx.Done():
+		return swept, ctx.Err()
+	}
 }
 
 // count moves on the counts of queues that have grown.
