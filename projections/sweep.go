@@ -137,9 +137,9 @@ const (
 // its end tells where messages became free.
 const claimRest = 60
 
-// Sweeps finds what nobody can see any more of queues.
-func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error) {
-	rows, err := tx.QueryContext(ctx, `
+// loadSweeps: $1 queues' numbers, $2 time, $3 most messages and claims, $4 seconds that
+// claims rest, $5 least and $6 most messages to count.
+const loadSweeps = `
 SELECT q.project, q.name, q.number, q.deleted, q.purged, expired.places, coalesce(gone.upto, 0),
     NOT q.deleted AND q.purged > q.swept AND gone.rows < $3, over.ids, over.lowest, coalesce(counted.upto, 0),
     q.deleted AND gone.rows < $3 AND NOT EXISTS (
@@ -171,7 +171,11 @@ CROSS JOIN LATERAL (
             AND m.place > greatest(q.purged,
             coalesce((SELECT n.upto FROM message_counts n WHERE n.queue = q.number), 0))
         ORDER BY m.place LIMIT $6) AS m
-) AS counted`, pgarray.BigInts(numbers), at, maxSwept, claimRest, leastCounted, maxCounted)
+) AS counted`
+
+// Sweeps finds what nobody can see any more of queues.
+func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error) {
+	rows, err := tx.QueryContext(ctx, loadSweeps, pgarray.BigInts(numbers), at, maxSwept, claimRest, leastCounted, maxCounted)
 	if err != nil {
 		return nil, fmt.Errorf("load sweeps: %w", err)
 	}
