@@ -3,6 +3,7 @@ package eventstore
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,16 +46,7 @@ var kinds = map[string]kind{
 	"queue.deleted.v1": {decode: withoutBodies[domain.QueueDeleted]},
 	"messages.posted.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
 		e, err := decodeData[domain.MessagesPosted](data)
-		if err != nil {
-			return nil, err
-		}
-		if len(bodies) != len(e.Messages) {
-			return nil, fmt.Errorf("%d messages with %d bodies", len(e.Messages), len(bodies))
-		}
-		for i := range e.Messages {
-			e.Messages[i].Body = bodies[i]
-		}
-		return e, nil
+		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.PostedMessage, body string) { m.Body = body }))
 	}},
 	"messages.deleted.v1":   {decode: withoutBodies[domain.MessagesDeleted]},
 	"messages.popped.v1":    {decode: withoutBodies[domain.MessagesPopped]},
@@ -66,16 +58,7 @@ var kinds = map[string]kind{
 	"messages.moved-out.v1": {decode: withoutBodies[domain.MessagesMovedOut]},
 	"messages.moved-in.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
 		e, err := decodeData[domain.MessagesMovedIn](data)
-		if err != nil {
-			return nil, err
-		}
-		if len(bodies) != len(e.Messages) {
-			return nil, fmt.Errorf("%d messages with %d bodies", len(e.Messages), len(bodies))
-		}
-		for i := range e.Messages {
-			e.Messages[i].Body = bodies[i]
-		}
-		return e, nil
+		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.MovedMessage, body string) { m.Body = body }))
 	}},
 }
 
@@ -152,6 +135,17 @@ func withoutBodies[E domain.Event](data []byte, bodies []string) (domain.Event, 
 	}
 	e, err := decodeData[E](data)
 	return e, err
+}
+
+// giveBodies gives each of an event's messages its body.
+func giveBodies[M any](messages []M, bodies []string, give func(*M, string)) error {
+	if len(bodies) != len(messages) {
+		return fmt.Errorf("%d messages with %d bodies", len(messages), len(bodies))
+	}
+	for i := range messages {
+		give(&messages[i], bodies[i])
+	}
+	return nil
 }
 
 func oneMetadata(bodies []string) (domain.Metadata, error) {

@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -95,9 +96,14 @@ func (s *Server) withBodies(ctx context.Context, taken []commands.Taken) ([]proj
 		return nil, err
 	}
 	for i, t := range taken {
-		if t.Body == "" {
-			messages[i].Body = []byte(bodies[t.Place])
+		if t.Body != "" {
+			continue
 		}
+		body, found := bodies[t.Place]
+		if !found {
+			return nil, fmt.Errorf("the body of message %s is not in the ledger", t.ID)
+		}
+		messages[i].Body = []byte(body)
 	}
 	return messages, nil
 }
