@@ -98,12 +98,12 @@ func (e *Executor) try(w *work) (Way, error) {
 		return NoWay, err
 	}
 	if !w.complete && e.mayGoShort(w) {
-		done, err := e.goShort(ctx, w)
+		way, done, err := e.goShort(ctx, w)
 		if done {
-			return ShortWay, nil
+			return way, nil
 		}
 		if err != nil {
-			return ShortWay, e.failed(err)
+			return way, e.failed(err)
 		}
 	}
 	way, err := e.goLong(ctx, w)
@@ -184,59 +184,87 @@ func (e *Executor) dropConn() {
 	e.past = 0 // whatever the next connection leads to
 }
 
-// mayGoShort tells whether the batch can be decided on memory alone. While others
-// write as well, memory is old more often than not, and the short way would wait for
-// the lock only to find that out.
+// mayGoShort tells whether the batch can be decided without the lock, on memory and
+// what is loaded on top of it. While others write as well, memory is old more often
+// than not, and the short way would only find that out.
 func (e *Executor) mayGoShort(w *work) bool {
 	if !e.memory.known || !e.alone {
 		return false
 	}
 	for _, p := range w.commands {
-		if !p.needs.Timeless || p.request.IdempotencyKey != "" {
+		if !p.needs.short() || p.request.IdempotencyKey != "" {
 			return false
 		}
 	}
 	return true
 }
 
-// goShort decides on memory and writes in one round trip, if memory holds what the
-// decisions need and nobody has written since. Otherwise nothing is done.
-func (e *Executor) goShort(ctx context.Context, w *work) (done bool, err error) {
+// goShort decides without the lock and writes in one round trip, if nobody has written
+// since. What the decisions need besides the queues is loaded in a round trip before.
+// If memory does not hold the queues, or the ledger has moved on, nothing is done.
+func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, err error) {
 	w.state = newState(e.Limits)
-	if missing := e.memory.recall(w.queues(), w.state); len(missing) > 0 {
-		return false, nil
+	if len(e.memory.recall(w.queues(), w.state)) > 0 || len(e.memory.recall(w.deadLetterQueues(), w.state)) > 0 {
+		return ShortWay, false, nil
 	}
-	var now time.Time
-	if e.Now != nil {
-		now = e.Now()
+	now, err := e.peek(ctx, w)
+	if err != nil {
+		return ShortWay, false, e.notStale(err)
 	}
 	if err := e.decide(w, e.memory.head, now); err != nil {
-		return false, err
+		return ShortWay, false, err
 	}
-	// Refusals alone prove nothing: the memory they were made on may be old.
+	if len(w.batch.Events) == 0 && !w.state.now.IsZero() {
+		e.memory.install(w.state, e.memory.head)
+		return NoWay, true, nil
+	}
+	// Refusals on memory alone prove nothing: it may be old.
 	if len(w.batch.Events) == 0 || !e.Projector.Covers(w.batch.Events) {
-		return false, nil
+		return ShortWay, false, nil
 	}
 	w.uncertain = true
 	at, _, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch)
-	if errors.Is(err, eventstore.ErrStale) {
-		w.uncertain, e.alone = false, false
-		return false, nil
-	}
 	if err != nil {
-		w.uncertain = !postgres.IsBadData(err)
-		return false, err
+		w.uncertain = !errors.Is(err, eventstore.ErrStale) && !postgres.IsBadData(err)
+		return ShortWay, false, e.notStale(err)
 	}
 	w.uncertain = false
 	e.memory.install(w.state, w.batch.NewHead(at))
-	return true, nil
+	return ShortWay, true, nil
+}
+
+// peek loads what the commands need besides the queues, and returns the batch's time.
+// If time and messages play no role there is nothing to do: then the time is zero, or
+// that of the clock of tests.
+func (e *Executor) peek(ctx context.Context, w *work) (now time.Time, err error) {
+	if e.Now != nil {
+		now = e.Now()
+	}
+	if w.timeless() {
+		return now, nil
+	}
+	loaded, now, err := e.Loader.Peek(ctx, e.conn, e.memory.head, now, w.messageNeeds())
+	if err != nil {
+		return now, err
+	}
+	w.state.take(loaded)
+	w.state.now = now
+	return now, nil
+}
+
+// notStale is nil for eventstore.ErrStale: somebody else has written.
+func (e *Executor) notStale(err error) error {
+	if errors.Is(err, eventstore.ErrStale) {
+		e.alone = false
+		return nil
+	}
+	return err
 }
 
 // goLong takes the lock, sees what others have written, loads what is not in
 // memory, decides, writes and commits.
 func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
-	a := e.lookAhead(w)
-	tail, err := e.begin(ctx, a)
+	tail, err := eventstore.Begin(ctx, e.conn, e.memory.provable())
 	if err != nil {
 		e.memory.forget() // so that the next try asks for nothing that may be in the way
 		return LongWay, err
@@ -252,17 +280,14 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		e.past = 0 // a restored ledger may have fewer partitions
 	}
 	e.memory.catchUp(tail)
-	if !e.alone {
-		a = nil // what was loaded may have been found by what is no longer so
-	}
-	if !w.complete && a == nil { // more have come while another replica held the lock
+	if !w.complete { // more have come while another replica held the lock
 		e.gather(w)
 	}
 	now := tail.Now
 	if e.Now != nil {
 		now = after(tail.Head, e.Now())
 	}
-	if err := e.load(ctx, w, a, now); err != nil {
+	if err := e.load(ctx, w, now); err != nil {
 		return LongWay, err
 	}
 	if err := e.decide(w, tail.Head, now); err != nil {
@@ -307,14 +332,6 @@ func (e *Executor) wasCommitted(ctx context.Context, w *work) (bool, error) {
 		e.Log.Info("the batch was committed although its answer was lost", "batch", w.batch.ID, "at", at)
 	}
 	return found, nil
-}
-
-// begin takes the lock, and loads ahead if there is something to load.
-func (e *Executor) begin(ctx context.Context, a *ahead) (eventstore.Tail, error) {
-	if a == nil {
-		return eventstore.Begin(ctx, e.conn, e.memory.provable(), "", nil)
-	}
-	return eventstore.Begin(ctx, e.conn, e.memory.provable(), a.statement, a.scan)
 }
 
 // after is the clock, or just behind the ledger's last event where the clock is not.

@@ -45,6 +45,12 @@ type Needs struct {
 	Timeless bool
 }
 
+// short tells whether the command can be decided on what the short way knows: the queue,
+// and its messages and claims.
+func (n Needs) short() bool {
+	return n.Timeless || n.Sweep == 0 && (len(n.Messages) > 0 || n.Claim != domain.ClaimID{} || n.Free > 0)
+}
+
 // Request is what the executor has to know of the request a command came with.
 type Request struct {
 	Origin domain.Origin

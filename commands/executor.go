@@ -60,9 +60,9 @@ type Way string
 
 // The ways.
 const (
-	ShortWay Way = "short" // decided on memory, written in one round trip
+	ShortWay Way = "short" // decided without the lock, written in one round trip
 	LongWay  Way = "long"  // lock, load, decide, write, commit
-	NoWay    Way = "none"  // nothing was decided: rolled back, no flush
+	NoWay    Way = "none"  // nothing was decided: no flush
 )
 
 // BatchReport is what happened to one batch.

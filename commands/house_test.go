@@ -223,7 +223,7 @@ func (h *house) holdLock() *sql.Conn {
 	if err != nil {
 		h.Fatal(err)
 	}
-	if _, err := eventstore.Begin(h.Context(), conn, eventstore.Head{}, "", nil); err != nil {
+	if _, err := eventstore.Begin(h.Context(), conn, eventstore.Head{}); err != nil {
 		h.Fatal(err)
 	}
 	if _, err := conn.ExecContext(h.Context(), `SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {

@@ -2,74 +2,33 @@ package commands
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"nabu/domain"
-	"nabu/eventstore"
 )
 
 // load fills the state with what the commands need: the queues from memory where they
-// are remembered, and each kind of other state in one round trip if it is needed.
-// Where messages were loaded ahead, the queues were known as well.
-func (e *Executor) load(ctx context.Context, w *work, a *ahead, now time.Time) error {
-	if a != nil {
-		w.state = a.state
-		w.state.now = now
-		w.state.take(a.loaded)
-	} else {
-		w.state = newState(e.Limits)
-		w.state.now = now
-		if err := e.loadQueues(ctx, w, w.queues()); err != nil {
-			return err
-		}
-		if err := e.loadQueues(ctx, w, w.deadLetterQueues()); err != nil {
-			return err
-		}
-		if err := e.loadMessages(ctx, w, now); err != nil {
-			return err
-		}
-	}
-	if err := e.loadClaims(ctx, w, now); err != nil {
+// are remembered, and the rest of each kind in one round trip if it is needed.
+func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
+	w.state = newState(e.Limits)
+	w.state.now = now
+	if err := e.loadQueues(ctx, w, w.queues()); err != nil {
 		return err
+	}
+	if err := e.loadQueues(ctx, w, w.deadLetterQueues()); err != nil {
+		return err
+	}
+	if needs := w.messageNeeds(); !needs.Empty() {
+		loaded, err := e.Loader.Messages(ctx, e.conn, needs, now)
+		if err != nil {
+			return err
+		}
+		w.state.take(loaded)
 	}
 	if err := e.loadSweeps(ctx, w, now); err != nil {
 		return err
 	}
 	return e.findAnswers(ctx, w, now)
-}
-
-// ahead is what a batch has loaded in the round trip that takes the lock.
-type ahead struct {
-	state     *State
-	loaded    domain.LoadedMessages
-	statement string
-	scan      func(*sql.Rows) error
-}
-
-// lookAhead prepares to load messages together with the lock, if memory holds the
-// queues that they are to be found by. That is of use only if memory turns out to be up
-// to date, which is likely while nobody else writes.
-func (e *Executor) lookAhead(w *work) *ahead {
-	if w.complete || !e.memory.known || !e.alone {
-		return nil
-	}
-	e.gather(w)
-	w.state = newState(e.Limits)
-	if len(e.memory.recall(w.queues(), w.state)) > 0 || len(e.memory.recall(w.deadLetterQueues(), w.state)) > 0 {
-		return nil
-	}
-	needs, free := w.messageNeeds(), w.freeNeeds()
-	if len(needs)+len(free) == 0 {
-		return nil
-	}
-	at := eventstore.BatchTime
-	if e.Now != nil {
-		at = "'" + after(e.memory.head, e.Now()).Format(time.RFC3339Nano) + "'"
-	}
-	a := &ahead{state: w.state}
-	a.statement, a.scan = e.Loader.MessagesAhead(needs, free, at, &a.loaded)
-	return a
 }
 
 // queues are those that the commands are about.
@@ -79,6 +38,16 @@ func (w *work) queues() []domain.QueueID {
 		ids[i] = p.needs.Queue
 	}
 	return ids
+}
+
+// timeless tells whether the time plays no role, nor what has become of messages.
+func (w *work) timeless() bool {
+	for _, p := range w.commands {
+		if !p.needs.Timeless {
+			return false
+		}
+	}
+	return true
 }
 
 // deadLetterQueues are those that claims of the batch may move messages to.
@@ -109,47 +78,39 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	return nil
 }
 
-// loadMessages finds the messages that are asked for by name, and the free ones, for
-// all claims and pops of the batch together.
-func (e *Executor) loadMessages(ctx context.Context, w *work, now time.Time) error {
-	needs, free := w.messageNeeds(), w.freeNeeds()
-	if len(needs)+len(free) == 0 {
-		return nil
-	}
-	loaded, err := e.Loader.Messages(ctx, e.conn, needs, free, now)
-	if err != nil {
-		return err
-	}
-	w.state.take(loaded)
-	return nil
-}
-
 // take puts in messages that were loaded.
 func (s *State) take(loaded domain.LoadedMessages) {
-	s.messages, s.live = loaded.Messages, loaded.Live
+	s.messages, s.live, s.claims = loaded.Named, loaded.Live, loaded.Claims
 	for id, found := range loaded.Free {
 		s.free[id].FreeMessages = found
 	}
 }
 
-func (w *work) messageNeeds() (needs []domain.MessageNeed) {
+// messageNeeds are all the messages that the commands need. A queue that is not there
+// has none.
+func (w *work) messageNeeds() domain.MessageNeeds {
+	needs := domain.MessageNeeds{Free: w.freeNeeds()}
 	for _, p := range w.commands {
 		q := w.state.Queue(p.needs.Queue)
 		if !q.Exists() {
 			continue
 		}
 		for _, id := range p.needs.Messages {
-			needs = append(needs, domain.MessageNeed{
+			needs.Named = append(needs.Named, domain.MessageNeed{
 				MessageRef: domain.MessageRef{Queue: p.needs.Queue, ID: id}, Claim: p.needs.Named,
 				Number: q.Number, Purged: q.Purged,
+			})
+		}
+		if p.needs.Claim != (domain.ClaimID{}) {
+			needs.Claims = append(needs.Claims, domain.ClaimNeed{
+				ClaimRef: domain.ClaimRef{Queue: p.needs.Queue, ID: p.needs.Claim}, Number: q.Number, Purged: q.Purged,
 			})
 		}
 	}
 	return needs
 }
 
-// freeNeeds are the queues whose free messages are needed. One that is not there has
-// none.
+// freeNeeds are the queues whose free messages are needed.
 func (w *work) freeNeeds() (needs []domain.FreeNeed) {
 	wants := map[domain.QueueID]int{}
 	for _, p := range w.commands {
@@ -168,17 +129,4 @@ func (w *work) freeNeeds() (needs []domain.FreeNeed) {
 		}
 	}
 	return needs
-}
-
-func (e *Executor) loadClaims(ctx context.Context, w *work, now time.Time) (err error) {
-	var refs []domain.ClaimRef
-	for _, p := range w.commands {
-		if p.needs.Claim != (domain.ClaimID{}) {
-			refs = append(refs, domain.ClaimRef{Queue: p.needs.Queue, ID: p.needs.Claim})
-		}
-	}
-	if len(refs) > 0 {
-		w.state.claims, err = e.Loader.Claims(ctx, e.conn, refs, now)
-	}
-	return err
 }

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"strings"
 	"time"
@@ -17,16 +16,14 @@ type Loader interface {
 	// Queues finds queues and the versions of their streams. One that is not there
 	// is the zero Queue; its stream may have a version all the same.
 	Queues(ctx context.Context, tx eventstore.Tx, ids []domain.QueueID) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error)
-	// Messages finds messages that are alive at a time; the others are left out. It
-	// also tells which of the claims that are named with those are live in the queue,
-	// and finds the oldest free messages of queues.
-	Messages(ctx context.Context, tx eventstore.Tx, needs []domain.MessageNeed, free []domain.FreeNeed, at time.Time) (domain.LoadedMessages, error)
-	// MessagesAhead is the same as a statement without parameters, for eventstore.Begin,
-	// with what reads its rows. The time is an SQL expression.
-	MessagesAhead(needs []domain.MessageNeed, free []domain.FreeNeed, at string, into *domain.LoadedMessages) (
-		statement string, scan func(*sql.Rows) error)
-	// Claims finds claims that are live at a time; the others are left out.
-	Claims(ctx context.Context, tx eventstore.Tx, refs []domain.ClaimRef, at time.Time) (map[domain.ClaimRef]domain.Claim, error)
+	// Messages finds the messages and claims that are alive at a time, and the oldest
+	// free messages of queues.
+	Messages(ctx context.Context, tx eventstore.Tx, needs domain.MessageNeeds, at time.Time) (domain.LoadedMessages, error)
+	// Peek does the same without the lock and tells the time of a batch that is made on
+	// it: by a clock, or by the database's if that is zero. It fails with
+	// eventstore.ErrStale when the ledger's head is another.
+	Peek(ctx context.Context, tx eventstore.Tx, head eventstore.Head, clock time.Time, needs domain.MessageNeeds) (
+		loaded domain.LoadedMessages, now time.Time, err error)
 	// Sweeps finds what can be swept of queues, by their numbers, at a time.
 	Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error)
 }
@@ -42,7 +39,7 @@ type State struct {
 	live   map[domain.ClaimRef]bool
 	free   map[domain.QueueID]*freeState
 	sweeps map[int64]domain.Sweepable
-	now    time.Time // of the batch; zero on the short way, where nobody asks
+	now    time.Time // of the batch; zero where nobody asks
 }
 
 // queueState is a queue, its stream's version, and what is remembered of it.

@@ -304,6 +304,13 @@ type MessageNeed struct {
 	Purged Place // the queue's
 }
 
+// ClaimNeed is a claim that a decision needs, with the messages that it still holds.
+type ClaimNeed struct {
+	ClaimRef
+	Number int64 // the queue's
+	Purged Place // the queue's
+}
+
 // Mark is what is remembered of a queue so that a claim need not walk over what is
 // taken: below Place nothing was free at the time Since. The zero Mark says nothing.
 type Mark struct {
@@ -329,9 +336,21 @@ type FreeMessages struct {
 	Beyond Place
 }
 
-// LoadedMessages are the messages that the decisions of a batch need.
+// MessageNeeds are the messages that the decisions of a batch need: by name, by claim,
+// and the oldest free ones of queues.
+type MessageNeeds struct {
+	Named  []MessageNeed
+	Claims []ClaimNeed
+	Free   []FreeNeed
+}
+
+// Empty: nothing is needed.
+func (n MessageNeeds) Empty() bool { return len(n.Named)+len(n.Claims)+len(n.Free) == 0 }
+
+// LoadedMessages are the messages that decisions need, as they are at a moment.
 type LoadedMessages struct {
-	Messages map[MessageRef]Message
-	Live     map[ClaimRef]bool // claims named with them that are live
-	Free     map[QueueID]FreeMessages
+	Named  map[MessageRef]Message // those that are alive
+	Live   map[ClaimRef]bool      // claims named with them that are live
+	Claims map[ClaimRef]Claim     // those that are live
+	Free   map[QueueID]FreeMessages
 }

@@ -54,64 +54,35 @@ const TailLimit = 1000
 // COMMIT or ROLLBACK, both of which release the lock. If another transaction holds
 // the lock for five seconds, Begin fails (SQLSTATE 55P03), and a caller that goes
 // silent for two seconds loses it.
-//
-// A caller who knows already what it will have to read lets it be read in the same round
-// trip: ahead is a further statement, without parameters, and scan gets its rows.
-// BatchTime is the batch's time there. What it has read is of use only if Tail tells of
-// nothing that changes the question.
-func Begin(ctx context.Context, conn Tx, known Head, ahead string, scan func(*sql.Rows) error) (Tail, error) {
-	tail, rows, err := beginBatch(ctx, conn, known, ahead)
-	if rows == nil {
-		return tail, err
-	}
-	defer rows.Close()
-	if err == nil && ahead != "" {
-		err = scanAhead(rows, scan)
-	}
+func Begin(ctx context.Context, conn Tx, known Head) (Tail, error) {
+	tail, err := beginBatch(ctx, conn, known)
 	if err != nil {
 		return tail, fmt.Errorf("begin batch: %w", err)
 	}
 	return tail, nil
 }
 
-// BatchTime is an SQL expression for statements that are read ahead.
-const BatchTime = `current_setting('nabu.now')::timestamptz`
-
-func scanAhead(rows *sql.Rows, scan func(*sql.Rows) error) error {
-	if !rows.NextResultSet() {
-		return errors.Join(errors.New("nothing was read ahead"), rows.Err())
-	}
-	if err := scan(rows); err != nil {
-		return err
-	}
-	return rows.Err()
-}
-
-// beginBatch reads the first result; the rows are those of what follows.
-func beginBatch(ctx context.Context, conn Tx, known Head, ahead string) (Tail, *sql.Rows, error) {
+func beginBatch(ctx context.Context, conn Tx, known Head) (Tail, error) {
 	var tail Tail
-	statement := fmt.Sprintf(begin, known.Position, TailLimit+2)
-	if ahead != "" {
-		statement += ";\n" + ahead
-	}
-	rows, err := conn.QueryContext(ctx, statement)
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf(begin, known.Position, TailLimit+2))
 	if err != nil {
-		return tail, nil, fmt.Errorf("begin batch: %w", err)
+		return tail, err
 	}
+	defer rows.Close()
 	tail.Lost = known.Position > 0 // unless the known event is met
 	for first := true; rows.Next(); first = false {
 		if err := scanTail(rows, first, known, &tail); err != nil {
-			return tail, rows, err
+			return tail, err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return tail, rows, err
+		return tail, err
 	}
 	if tail.Now.IsZero() {
-		return tail, rows, errors.New("the database did not say the time")
+		return tail, errors.New("the database did not say the time")
 	}
 	tail.Lost = tail.Lost || len(tail.Events) > TailLimit
-	return tail, rows, nil
+	return tail, nil
 }
 
 // scanTail reads one row: the first has the clock and the head, the others are the
@@ -182,20 +153,26 @@ func (b *Batch) AppendArgs() ([]any, error) {
 		requests[i], global[i] = e.Origin.RequestID, e.Origin.GlobalRequestID
 		correlations[i], causes[i] = e.Origin.CorrelationID, e.Origin.CausationID
 	}
-	var headID, now any
-	if b.Head.Position > 0 {
-		headID = b.Head.ID.String()
-	}
-	if !b.Now.IsZero() {
-		now = b.Now
-	}
-	return []any{
-		strconv.FormatInt(b.Head.Position, 10), headID, now, b.ID.String(),
+	return append(b.Head.Args(b.Now), b.ID.String(),
 		pgarray.UUIDs(b.ids), pgarray.Texts(streams), pgarray.BigInts(versions), pgarray.Texts(types),
 		pgarray.Texts(data), pgarray.TextsOrNull(bodies), pgarray.Texts(projects),
 		pgarray.TextsOrNull(actors), pgarray.TextsOrNull(requests), pgarray.TextsOrNull(global),
 		pgarray.TextsOrNull(correlations), pgarray.UUIDsOrNull(causes),
-	}, nil
+	), nil
+}
+
+// Args are a head and a clock (zero: the database's) as ledger.append and ledger.peek
+// take them: three parameters.
+func (h Head) Args(now time.Time) []any {
+	args := make([]any, 3, 3+AppendParameters)
+	args[0] = strconv.FormatInt(h.Position, 10)
+	if h.Position > 0 {
+		args[1] = h.ID.String()
+	}
+	if !now.IsZero() {
+		args[2] = now
+	}
+	return args
 }
 
 // Recorded is the batch as it stands in the ledger once it was written at a time.

@@ -37,7 +37,7 @@ func appendAlone(ctx context.Context, db *sql.DB, events ...domain.Event) (event
 		return eventstore.Head{}, err
 	}
 	defer conn.Close()
-	tail, err := eventstore.Begin(ctx, conn, eventstore.Head{}, "", nil)
+	tail, err := eventstore.Begin(ctx, conn, eventstore.Head{})
 	if err != nil {
 		return eventstore.Head{}, err
 	}
@@ -244,7 +244,7 @@ func begin(t *testing.T, db *sql.DB, known eventstore.Head) eventstore.Tail {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	tail, err := eventstore.Begin(t.Context(), conn, known, "", nil)
+	tail, err := eventstore.Begin(t.Context(), conn, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func writeBoth(ctx context.Context, db *sql.DB, writer, i int) error {
 		return err
 	}
 	defer conn.Close()
-	tail, err := eventstore.Begin(ctx, conn, eventstore.Head{}, "", nil)
+	tail, err := eventstore.Begin(ctx, conn, eventstore.Head{})
 	if err != nil {
 		return err
 	}

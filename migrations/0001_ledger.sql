@@ -91,8 +91,7 @@ $$;
 -- It also sets the transaction's limits, and how its statements are planned: the
 -- functions of the read models keep their plans, and one may be made when a table is
 -- empty. Whatever the statistics say then, rows are looked up by the keys. The time is
--- that of the batch, never before the last event's; what is loaded in the same round
--- trip finds it in the setting nabu.now.
+-- that of the batch, never before the last event's.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.begin_batch(known bigint, most integer) RETURNS TABLE (
     now timestamptz, at_position bigint, id uuid, recorded_at timestamptz,
@@ -109,7 +108,6 @@ BEGIN
     SELECT e.position, e.id, e.recorded_at INTO at_position, id, recorded_at
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
     now := greatest(clock_timestamp(), recorded_at + interval '1 microsecond');
-    PERFORM set_config('nabu.now', now::text, true);
     RETURN NEXT;
     IF known > 0 THEN
         RETURN QUERY
@@ -119,6 +117,29 @@ BEGIN
         ORDER BY e.position
         LIMIT most;
     END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- The time that a batch behind the given event would have, or NULL when that is not the
+-- last event of the ledger (any more). It takes no lock: whoever reads in the same
+-- statement reads the state behind that event, since both have one snapshot, and a
+-- snapshot sees a whole number of batches.
+-- Given (tests), else_now is taken for the clock.
+-- +goose StatementBegin
+CREATE FUNCTION ledger.peek(head bigint, head_id uuid, else_now timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    last_position bigint;
+    last_id uuid;
+    last_time timestamptz;
+BEGIN
+    SELECT e.position, e.id, e.recorded_at INTO last_position, last_id, last_time
+    FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
+    IF last_position = head AND last_id = head_id THEN
+        RETURN greatest(coalesce(else_now, clock_timestamp()), last_time + interval '1 microsecond');
+    END IF;
+    RETURN NULL;
 END
 $$;
 -- +goose StatementEnd

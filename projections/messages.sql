@@ -89,7 +89,8 @@ $$;
 
 -- Writes the last word of a slice of history on each message and claim. Rows are
 -- added first and taken away last, so one that comes and goes within the slice is no
--- special case. "held" are messages whose claim, count or life has changed.
+-- special case. "held" are messages whose claim, count or life has changed. As in
+-- load_messages, rows are looked up by the keys.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_bodies text[], posted_times timestamptz[],
@@ -103,7 +104,9 @@ CREATE FUNCTION write_messages(
     changed_ends timestamptz[], changed_held integer[], changed_released integer[],
     gone_queues bigint[], gone_places bigint[]
 ) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off AS $$
 BEGIN
     IF cardinality(posted_queues) > 0 THEN
         INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
@@ -323,24 +326,43 @@ BEGIN
 END
 $$;
 
--- The messages that decisions made at a time need, in one round trip. First those that
--- are alive of some that are asked for, by number, by their ids and the places that
--- these carry; one that was moved stands elsewhere. asked is its number, and named_lives
--- tells whether the claim named with it is live: only one that does not hold the message
--- has to be looked for. Then, without asked, the free messages of queues.
+-- The messages that decisions made at a time need, in one round trip. Given a head of
+-- the ledger, they are made behind it and without the lock: "now" is the clock (null: the
+-- database's), the first row tells the batch's time, as created_at, and there is none at
+-- all when the ledger has moved on. Then come those that are alive of some that are asked
+-- for, by number, by their ids and the places that these carry; one that was moved stands
+-- elsewhere. asked is its number, and lives tells
+-- whether the claim named with it is live: only one that does not hold the message has
+-- to be looked for. Then claims, where lives tells that asked is the number of one that
+-- is live: with the messages that it still holds, and once without. Then, without asked,
+-- the free messages of queues.
+-- Its plans are kept, and one may be made when a table is empty. Whatever the statistics
+-- say then, rows are looked up by the keys.
 CREATE FUNCTION load_messages(
+    head bigint, head_id uuid, now timestamptz,
     asked_queues bigint[], asked_purged bigint[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
+    claim_queues bigint[], claim_purged bigint[], claim_ids uuid[],
     free_queues bigint[], free_purged bigint[], marks bigint[], sinces timestamptz[], wanted integer[], most_claims integer[],
-    now timestamptz, body_bytes bigint
+    body_bytes bigint
 ) RETURNS TABLE (
-    asked bigint, named_lives boolean, queue bigint, place bigint, id uuid, client text, ttl integer,
+    asked bigint, of_claim boolean, lives boolean, queue bigint, place bigint, id uuid, client text, ttl integer,
     created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer, body text
 )
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off AS $$
 BEGIN
+    IF head IS NOT NULL THEN
+        now := ledger.peek(head, head_id, now);
+        IF now IS NULL THEN
+            RETURN;
+        END IF;
+        created_at := now;
+        RETURN NEXT;
+    END IF;
     IF cardinality(asked_queues) > 0 THEN
         RETURN QUERY
-        SELECT a.n,
+        SELECT a.n, false,
             a.claim IS NOT NULL AND (
                 a.claim IS NOT DISTINCT FROM m.claim AND m.claim_ends > load_messages.now
                 OR EXISTS (
@@ -357,9 +379,24 @@ BEGIN
         ) AS m
         WHERE m.expires_at > load_messages.now AND m.place > a.purged;
     END IF;
+    IF cardinality(claim_queues) > 0 THEN
+        RETURN QUERY
+        SELECT a.n, true, true,
+            m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count, NULL
+        FROM unnest(claim_queues, claim_purged, claim_ids) WITH ORDINALITY AS a (queue, purged, id, n)
+        JOIN claims c ON c.queue = a.queue AND c.id = a.id AND c.ends_at > load_messages.now AND NOT c.released
+        CROSS JOIN LATERAL unnest(c.places || NULL::bigint) AS p (place) -- the last one stands for the claim itself
+        LEFT JOIN LATERAL (
+            SELECT f.*
+            FROM messages f
+            WHERE f.queue = c.queue AND f.place = p.place AND f.claim = c.id
+                AND f.expires_at > load_messages.now AND f.place > a.purged
+        ) AS m ON true
+        WHERE p.place IS NULL OR m.place IS NOT NULL;
+    END IF;
     IF cardinality(free_queues) > 0 THEN
         RETURN QUERY
-        SELECT NULL::bigint, NULL::boolean, f.queue, f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at,
+        SELECT NULL::bigint, false, false, f.queue, f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at,
             NULL::uuid, NULL::timestamptz, f.claim_count, f.body
         FROM free_messages(free_queues, free_purged, marks, sinces, wanted, most_claims, load_messages.now, body_bytes) AS f;
     END IF;
