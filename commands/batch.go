@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -184,83 +183,6 @@ func (e *Executor) dropConn() {
 	e.past = 0 // whatever the next connection leads to
 }
 
-// mayGoShort tells whether the batch can be decided without the lock, on memory and
-// what is loaded on top of it. While others write as well, memory is old more often
-// than not, and the short way would only find that out.
-func (e *Executor) mayGoShort(w *work) bool {
-	if !e.memory.known || !e.alone {
-		return false
-	}
-	for _, p := range w.commands {
-		if !p.needs.short() || p.request.IdempotencyKey != "" {
-			return false
-		}
-	}
-	return true
-}
-
-// goShort decides without the lock and writes in one round trip, if nobody has written
-// since. What the decisions need besides the queues is loaded in a round trip before.
-// If memory does not hold the queues, or the ledger has moved on, nothing is done.
-func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, err error) {
-	w.state = newState(e.Limits)
-	if len(e.memory.recall(w.queues(), w.state)) > 0 || len(e.memory.recall(w.deadLetterQueues(), w.state)) > 0 {
-		return ShortWay, false, nil
-	}
-	now, err := e.peek(ctx, w)
-	if err != nil {
-		return ShortWay, false, e.notStale(err)
-	}
-	if err := e.decide(w, e.memory.head, now); err != nil {
-		return ShortWay, false, err
-	}
-	if len(w.batch.Events) == 0 && !w.state.now.IsZero() {
-		e.memory.install(w.state, e.memory.head)
-		return NoWay, true, nil
-	}
-	// Refusals on memory alone prove nothing: it may be old.
-	if len(w.batch.Events) == 0 || !e.Projector.Covers(w.batch.Events) {
-		return ShortWay, false, nil
-	}
-	w.uncertain = true
-	at, _, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch)
-	if err != nil {
-		w.uncertain = !errors.Is(err, eventstore.ErrStale) && !postgres.IsBadData(err)
-		return ShortWay, false, e.notStale(err)
-	}
-	w.uncertain = false
-	e.memory.install(w.state, w.batch.NewHead(at))
-	return ShortWay, true, nil
-}
-
-// peek loads what the commands need besides the queues, and returns the batch's time.
-// If time and messages play no role there is nothing to do: then the time is zero, or
-// that of the clock of tests.
-func (e *Executor) peek(ctx context.Context, w *work) (now time.Time, err error) {
-	if e.Now != nil {
-		now = e.Now()
-	}
-	if w.timeless() {
-		return now, nil
-	}
-	loaded, now, err := e.Loader.Peek(ctx, e.conn, e.memory.head, now, w.messageNeeds())
-	if err != nil {
-		return now, err
-	}
-	w.state.take(loaded)
-	w.state.now = now
-	return now, nil
-}
-
-// notStale is nil for eventstore.ErrStale: somebody else has written.
-func (e *Executor) notStale(err error) error {
-	if errors.Is(err, eventstore.ErrStale) {
-		e.alone = false
-		return nil
-	}
-	return err
-}
-
 // goLong takes the lock, sees what others have written, loads what is not in
 // memory, decides, writes and commits.
 func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
@@ -284,6 +206,7 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		e.gather(w)
 	}
 	now := tail.Now
+	e.clock.set(now)
 	if e.Now != nil {
 		now = after(tail.Head, e.Now())
 	}

@@ -90,6 +90,7 @@ type Executor struct {
 	// Only the executor's goroutine uses what follows.
 	conn   *sql.Conn
 	memory *memory
+	clock  clock
 	alone  bool  // nobody else wrote between the last two batches, as far as is known
 	past   int64 // the first position the ledger has no room for; 0: unknown
 	// extendAfter: not before this time is the ledger extended again.

@@ -9,9 +9,38 @@ import (
 )
 
 // freeState are the free messages of a queue, as far as they were looked for, overlaid
-// with what the batch has decided.
+// with what was decided since.
 type freeState struct {
 	domain.FreeMessages
+}
+
+// knownAt tells whether nothing else has become free by itself up to a time.
+func (f *freeState) knownAt(now time.Time) bool { return f.Until.IsZero() || now.Before(f.Until) }
+
+// serves tells whether so many free messages are known at a time, or all that there are.
+// Those that have expired are taken out.
+func (f *freeState) serves(want int, now time.Time) bool {
+	if f == nil || !f.knownAt(now) {
+		return false
+	}
+	f.Messages = slices.DeleteFunc(f.Messages, func(m domain.Message) bool { return !m.Expires.After(now) })
+	return f.Beyond == 0 || len(f.Messages) >= want
+}
+
+// until takes note that something becomes free by itself.
+func (f *freeState) until(at time.Time) {
+	if f.Until.IsZero() || at.Before(f.Until) {
+		f.Until = at
+	}
+}
+
+// trim keeps the first of the messages.
+func (f *freeState) trim(most int) {
+	if len(f.Messages) > most {
+		f.Beyond = f.Messages[most].Place
+		clear(f.Messages[most:])
+		f.Messages = f.Messages[:most]
+	}
 }
 
 // low is the place below which nothing is free, once the ledger has this head.
@@ -26,19 +55,23 @@ func (f *freeState) low(head int64) domain.Place {
 	return low
 }
 
-// record overlays the free messages of a queue with an event of its stream.
-func (f *freeState) record(position int64, e domain.Event, now time.Time) {
+// record overlays the free messages of a queue with an event of its stream, and returns
+// those that it has taken.
+func (f *freeState) record(position int64, e domain.Event, now time.Time) (taken []domain.Message) {
 	switch e := e.(type) {
 	case domain.QueueCreated, domain.QueueDeleted, domain.QueuePurged:
 		f.FreeMessages = domain.FreeMessages{}
 	case domain.MessagesDeleted:
-		f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
+		return f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
 	case domain.MessagesPopped:
-		f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
+		return f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
 	case domain.MessagesClaimed:
-		f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
+		f.until(domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}.End(now))
+		return f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
+	case domain.ClaimRenewed:
+		f.until(domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}.End(now))
 	case domain.MessagesMovedOut:
-		f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
+		return f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
 	case domain.MessagesPosted:
 		f.post(position, e, now)
 	case domain.MessagesMovedIn:
@@ -49,6 +82,7 @@ func (f *freeState) record(position int64, e domain.Event, now time.Time) {
 			})
 		}
 	}
+	return nil
 }
 
 // add puts in a message, unless it stands where nobody has looked yet.
@@ -64,22 +98,30 @@ func (f *freeState) add(m domain.Message) {
 	}
 }
 
-func (f *freeState) remove(n int, place func(int) domain.Place) {
+func (f *freeState) remove(n int, place func(int) domain.Place) (removed []domain.Message) {
 	gone := make(map[domain.Place]bool, n)
 	for i := range n {
 		gone[place(i)] = true
 	}
-	f.Messages = slices.DeleteFunc(f.Messages, func(m domain.Message) bool { return gone[m.Place] })
+	f.Messages = slices.DeleteFunc(f.Messages, func(m domain.Message) bool {
+		if gone[m.Place] {
+			removed = append(removed, m)
+		}
+		return gone[m.Place]
+	})
+	return removed
 }
 
 func (f *freeState) post(position int64, e domain.MessagesPosted, now time.Time) {
 	for i, m := range e.Messages {
-		if m.Delay == 0 {
-			f.add(domain.Message{
-				ID: m.ID, Place: domain.PlaceOf(position, i), QueueNumber: e.Number, Client: e.Client, TTL: m.TTL,
-				Created: now, Expires: now.Add(time.Duration(m.TTL) * time.Second), Body: m.Body,
-			})
+		if m.Delay > 0 {
+			f.until(now.Add(time.Duration(m.Delay) * time.Second))
+			continue
 		}
+		f.add(domain.Message{
+			ID: m.ID, Place: domain.PlaceOf(position, i), QueueNumber: e.Number, Client: e.Client, TTL: m.TTL,
+			Created: now, Expires: now.Add(time.Duration(m.TTL) * time.Second), Body: m.Body,
+		})
 	}
 }
 

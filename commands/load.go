@@ -78,11 +78,11 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	return nil
 }
 
-// take puts in messages that were loaded.
+// take puts in messages that were loaded. What was known before of free ones is replaced.
 func (s *State) take(loaded domain.LoadedMessages) {
 	s.messages, s.live, s.claims = loaded.Named, loaded.Live, loaded.Claims
 	for id, found := range loaded.Free {
-		s.free[id].FreeMessages = found
+		s.hot(id).free = &freeState{FreeMessages: found}
 	}
 }
 
@@ -118,9 +118,7 @@ func (w *work) freeNeeds() (needs []domain.FreeNeed) {
 			wants[p.needs.Queue] += p.needs.Free
 		}
 	}
-	w.state.free = make(map[domain.QueueID]*freeState, len(wants))
 	for id, want := range wants {
-		w.state.free[id] = &freeState{}
 		if q := w.state.queues[id]; q.State.Exists() {
 			most, _ := q.State.DeadLettering()
 			needs = append(needs, domain.FreeNeed{

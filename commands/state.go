@@ -37,7 +37,7 @@ type State struct {
 	claims   map[domain.ClaimRef]domain.Claim
 	// live are claims that were named with messages and are live.
 	live   map[domain.ClaimRef]bool
-	free   map[domain.QueueID]*freeState
+	hots   map[domain.QueueID]*hotQueue
 	sweeps map[int64]domain.Sweepable
 	now    time.Time // of the batch; zero where nobody asks
 }
@@ -49,7 +49,7 @@ type queueState struct {
 }
 
 func newState(limits domain.Limits) *State {
-	return &State{Limits: limits, queues: map[domain.QueueID]queueState{}}
+	return &State{Limits: limits, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{}}
 }
 
 // Queue is the queue as it stands now.
@@ -88,8 +88,16 @@ func (s *State) Live(queue domain.QueueID, id domain.ClaimID) bool {
 
 // Free are the oldest free messages of the queue, in its order.
 func (s *State) Free(queue domain.QueueID) []domain.Message {
-	if free := s.free[queue]; free != nil {
+	if free := s.free(queue); free != nil {
 		return free.Messages
+	}
+	return nil
+}
+
+// free is what is known of the free messages of the queue; nil: nothing.
+func (s *State) free(queue domain.QueueID) *freeState {
+	if h := s.hots[queue]; h != nil {
+		return h.free
 	}
 	return nil
 }
@@ -108,20 +116,35 @@ func (s *State) record(position int64, e domain.Event) (version int64) {
 		q.mark.Place = min(q.mark.Place, swept.Lowest) // what those claims held is found no more by their end
 	}
 	s.queues[id] = q
-	if free := s.free[id]; free != nil {
-		free.record(position, e, s.now)
-		if released, ok := e.(domain.ClaimReleased); ok {
-			free.release(s.Claim(id, released.Claim))
-		}
-	}
+	s.recordFree(id, position, e)
 	s.recordMessages(id, e)
 	return q.Version
+}
+
+// recordFree overlays the free messages that are known.
+func (s *State) recordFree(queue domain.QueueID, position int64, e domain.Event) {
+	free := s.free(queue)
+	if free == nil {
+		return
+	}
+	if _, posted := e.(domain.MessagesPosted); posted && s.now.IsZero() {
+		s.hots[queue].free = nil // when they were posted is not known yet
+		return
+	}
+	taken := free.record(position, e, s.now)
+	switch e := e.(type) {
+	case domain.MessagesClaimed:
+		s.hold(queue, e, taken)
+	case domain.ClaimReleased:
+		free.release(s.Claim(queue, e.Claim))
+	}
 }
 
 // recordMessages overlays the messages and claims that were loaded by name.
 func (s *State) recordMessages(queue domain.QueueID, e domain.Event) {
 	switch e := e.(type) {
 	case domain.MessagesDeleted:
+		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
 		for _, m := range e.Messages {
 			delete(s.messages, domain.MessageRef{Queue: queue, ID: m.ID})
 			if m.Claim != nil {
@@ -129,6 +152,7 @@ func (s *State) recordMessages(queue domain.QueueID, e domain.Event) {
 			}
 		}
 	case domain.ClaimRenewed:
+		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
 		ref := domain.ClaimRef{Queue: queue, ID: e.Claim}
 		life := domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}
 		claim := s.claims[ref]
@@ -138,6 +162,7 @@ func (s *State) recordMessages(queue domain.QueueID, e domain.Event) {
 		}
 		s.claims[ref] = claim
 	case domain.ClaimReleased:
+		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
 		ref := domain.ClaimRef{Queue: queue, ID: e.Claim}
 		delete(s.claims, ref)
 		delete(s.live, ref)
@@ -169,6 +194,9 @@ type memory struct {
 	known  bool // head is one that this process has seen
 	queues map[domain.QueueID]queueState
 	bytes  int // rough size of the metadata held
+
+	hots                  map[domain.QueueID]*hotQueue
+	hotMessages, hotBytes int
 }
 
 // Bounds of the memory: queues, and bytes of metadata.
@@ -177,9 +205,12 @@ const (
 	maxRememberedBytes = 32 << 20
 )
 
-func newMemory() *memory { return &memory{queues: map[domain.QueueID]queueState{}} }
+func newMemory() *memory {
+	return &memory{queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{}}
+}
 
-// recall copies queues into a state, and tells those that are not remembered.
+// recall copies queues into a state, moves what is known of their messages there, and
+// tells those that are not remembered.
 func (m *memory) recall(ids []domain.QueueID, s *State) (missing []domain.QueueID) {
 	for _, id := range ids {
 		if _, there := s.queues[id]; there {
@@ -187,6 +218,7 @@ func (m *memory) recall(ids []domain.QueueID, s *State) (missing []domain.QueueI
 		}
 		q, remembered := m.queues[id]
 		s.queues[id] = q
+		m.takeHot(id, s)
 		if !remembered {
 			missing = append(missing, id)
 		}
@@ -197,9 +229,19 @@ func (m *memory) recall(ids []domain.QueueID, s *State) (missing []domain.QueueI
 // install remembers a state that is committed up to a head.
 func (m *memory) install(s *State, head eventstore.Head) {
 	m.head, m.known = head, true
+	now := s.now
+	if now.IsZero() {
+		now = head.Time
+	}
 	for id, q := range s.queues {
-		if free := s.free[id]; free != nil {
-			q.mark = domain.Mark{Place: free.low(head.Position), Since: s.now}
+		if h := s.hots[id]; h != nil {
+			if h.free != nil && !h.free.knownAt(now) {
+				h.free = nil
+			}
+			if h.free != nil {
+				q.mark = domain.Mark{Place: h.free.low(head.Position), Since: now}
+			}
+			m.putHot(id, h)
 		}
 		m.put(id, q)
 	}
@@ -235,6 +277,7 @@ func (m *memory) catchUp(tail eventstore.Tail) {
 func (m *memory) fold(e eventstore.TailEvent) {
 	id, isQueue := domain.QueueOfStream(e.Stream)
 	q, remembered := m.queues[id]
+	m.dropHot(id)
 	switch {
 	case !isQueue || !remembered:
 	case e.Type == (domain.MessagesSwept{}).EventType():
@@ -259,6 +302,7 @@ func (m *memory) provable() eventstore.Head {
 
 func (m *memory) forget() {
 	m.known = false
-	m.bytes = 0
+	m.bytes, m.hotMessages, m.hotBytes = 0, 0, 0
 	clear(m.queues)
+	clear(m.hots)
 }

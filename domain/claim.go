@@ -334,6 +334,9 @@ type FreeMessages struct {
 	// Beyond is where looking ended: at and behind this place there may be more. 0:
 	// there are no others.
 	Beyond Place
+	// Until is when something else becomes free by itself: a claim ends, or a delay.
+	// Zero: nothing does.
+	Until time.Time
 }
 
 // MessageNeeds are the messages that the decisions of a batch need: by name, by claim,

@@ -114,16 +114,18 @@ func scanTail(rows *sql.Rows, first bool, known Head, tail *Tail) error {
 
 // Batch is a set of events that is written whole or not at all.
 type Batch struct {
-	ID     uuid.UUID
-	Head   Head      // the event they follow
-	Now    time.Time // the batch's clock; zero: the database's, read after the lock
-	Events []NewEvent
+	ID   uuid.UUID
+	Head Head      // the event they follow
+	Now  time.Time // the batch's clock; zero: the database's, read after the lock
+	// MostOff is how far Now may be from the database's clock; 0: any time is taken.
+	MostOff time.Duration
+	Events  []NewEvent
 
 	ids []uuid.UUID
 }
 
 // AppendParameters is how many AppendArgs there are.
-const AppendParameters = 16
+const AppendParameters = 17
 
 // AppendArgs are the parameters of the database's function ledger.append, which
 // writes the batch: it takes the lock where the transaction does not hold it yet, and
@@ -153,7 +155,11 @@ func (b *Batch) AppendArgs() ([]any, error) {
 		requests[i], global[i] = e.Origin.RequestID, e.Origin.GlobalRequestID
 		correlations[i], causes[i] = e.Origin.CorrelationID, e.Origin.CausationID
 	}
-	return append(b.Head.Args(b.Now), b.ID.String(),
+	var mostOff any
+	if b.MostOff > 0 {
+		mostOff = strconv.FormatInt(b.MostOff.Microseconds(), 10) + " microseconds"
+	}
+	return append(b.Head.Args(b.Now), mostOff, b.ID.String(),
 		pgarray.UUIDs(b.ids), pgarray.Texts(streams), pgarray.BigInts(versions), pgarray.Texts(types),
 		pgarray.Texts(data), pgarray.TextsOrNull(bodies), pgarray.Texts(projects),
 		pgarray.TextsOrNull(actors), pgarray.TextsOrNull(requests), pgarray.TextsOrNull(global),
@@ -193,7 +199,8 @@ func (b *Batch) NewHead(at time.Time) Head {
 	return Head{Position: b.Head.Position + int64(n), ID: b.ids[n-1], Time: at}
 }
 
-// ErrStale: the ledger's head is not the one the batch was decided on.
+// ErrStale: the ledger's head is not the one the batch was decided on, or the batch's
+// clock is further off than that may be.
 var ErrStale = errors.New("the ledger has moved on")
 
 // Append writes a batch in the open transaction and returns its time. It fails
@@ -204,7 +211,7 @@ func Append(ctx context.Context, tx Tx, b *Batch) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return ScanTime(tx.QueryRowContext(ctx,
-		`SELECT ledger.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`, args...))
+		`SELECT ledger.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`, args...))
 }
 
 // ScanTime reads the answer of ledger.append, or of a function that passes it on:

@@ -194,6 +194,31 @@ func TestABatchOnAnOldHeadIsNotWritten(t *testing.T) {
 	}
 }
 
+// TestABatchWithAClockFarOffIsNotWritten: a time that the writer believed it to be is
+// taken only near the database's.
+func TestABatchWithAClockFarOffIsNotWritten(t *testing.T) {
+	ctx, db := t.Context(), pgtest.Open(t).DB()
+	head, err := appendAlone(ctx, db, posted("a", `1`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off, want := range map[time.Duration]error{
+		-time.Hour: eventstore.ErrStale, time.Hour: eventstore.ErrStale, 20 * time.Second: nil,
+	} {
+		batch := eventstore.Batch{
+			ID: uuid.New(), Head: head, Now: head.Time.Add(off), MostOff: time.Minute,
+			Events: []eventstore.NewEvent{{Event: posted("a", `2`), Version: 2}},
+		}
+		at, err := eventstore.Append(ctx, db, &batch)
+		if !errors.Is(err, want) {
+			t.Errorf("a clock %s off: %v", off, err)
+		}
+		if err == nil {
+			head = batch.NewHead(at)
+		}
+	}
+}
+
 func TestTheTailTellsWhatOthersWrote(t *testing.T) {
 	ctx, db := t.Context(), pgtest.Open(t).DB()
 	known, err := appendAlone(ctx, db, domain.QueueCreated{Project: "p", Name: "a"}, posted("a", `1`))

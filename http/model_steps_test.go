@@ -55,7 +55,7 @@ func (m *machine) wait(name queueName) {
 
 // sweep takes away what nobody can see any more; nobody can see that either.
 func (m *machine) sweep(name queueName) {
-	a := m.replicas[m.pick("replica", len(m.replicas))]
+	a := m.at()
 	if m.chance("after a while", 2) {
 		m.pass(130 * time.Second)
 	}

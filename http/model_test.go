@@ -92,6 +92,7 @@ type machine struct {
 	steps    int
 	bodies   int
 	kind     string // of the request that is being sent
+	replica  int    // that was sent to last
 
 	ever   map[queueName][]string // all messages that were ever in a queue
 	known  map[queueName]map[string]bool
@@ -147,15 +148,24 @@ func (m *machine) send(name queueName, client, method, path, body string) heard 
 	return m.sendTo(name, client, method, name.path()+path, body)
 }
 
+// at is one of the replicas: mostly the same one for a while, so that it comes to rely on
+// what it remembers.
+func (m *machine) at() *api {
+	if m.chance("another replica", 12) {
+		m.replica = m.pick("replica", len(m.replicas))
+	}
+	return m.replicas[m.replica]
+}
+
 // sendTo sends a request to one of the replicas.
 func (m *machine) sendTo(name queueName, client, method, path, body string) heard {
 	m.Helper()
-	replica := m.pick("replica", len(m.replicas))
-	got, err := ask(m.client, m.replicas[replica].url, name.project, client, method, path, body)
+	replica := m.at()
+	got, err := ask(m.client, replica.url, name.project, client, method, path, body)
 	if err != nil {
 		m.Fatal(err)
 	}
-	m.Logf("%s replica %d, %s: %s %s %s: %d %s %s", m.world.now.Format("15:04:05.000"), replica, name.project,
+	m.Logf("%s replica %d, %s: %s %s %s: %d %s %s", m.world.now.Format("15:04:05.000"), m.replica, name.project,
 		method, path, body[:min(500, len(body))], got.status, got.header.Get("Location"), got.body[:min(2000, len(got.body))])
 	return got
 }

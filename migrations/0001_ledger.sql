@@ -148,12 +148,13 @@ $$;
 -- last event is not the one the caller believes it to be (head and head_id; 0 and
 -- NULL for an empty ledger). The lock is taken in a statement of its own and the
 -- head is read in the next, so nothing here is older than the lock.
--- A batch's time is never before that of the event in front of it. Given (tests),
--- else_now is taken for the clock. Bodies of one event are joined by the record
--- separator, a character that no JSON text contains.
+-- A batch's time is never before that of the event in front of it. Given, else_now is
+-- taken for the clock; but if it is further off than that is allowed to be (null: tests),
+-- nothing is done either. Bodies of one event are joined by the record separator, a
+-- character that no JSON text contains.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.append(
-    head bigint, head_id uuid, else_now timestamptz, batch uuid,
+    head bigint, head_id uuid, else_now timestamptz, most_off interval, batch uuid,
     ids uuid[], streams text[], versions bigint[], types text[], data text[], bodies text[],
     projects text[], actors text[], request_ids text[], global_request_ids text[],
     correlation_ids text[], causation_ids uuid[]
@@ -175,7 +176,9 @@ BEGIN
     END IF;
     SELECT e.position, e.id, e.recorded_at INTO last_position, last_id, last_time
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;
-    IF coalesce(last_position, 0) <> head OR last_id IS DISTINCT FROM head_id THEN
+    IF coalesce(last_position, 0) <> head OR last_id IS DISTINCT FROM head_id
+        OR abs(extract(epoch FROM clock_timestamp() - else_now)) > extract(epoch FROM most_off)
+    THEN
         RETURN NULL;
     END IF;
     now := greatest(coalesce(else_now, clock_timestamp()), last_time + interval '1 microsecond');

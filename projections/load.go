@@ -17,8 +17,12 @@ import (
 // Whoever needs one that was left out reads it after the batch.
 const freeBodies = 8 << 20
 
+// freeAhead is how many free messages are loaded besides those that are wanted, for the
+// decisions that come next.
+const freeAhead = 200
+
 // loadArgs is how many parameters load_messages has.
-const loadArgs = 18
+const loadArgs = 19
 
 var loadMessages = `
 SELECT asked, of_claim, lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, body
@@ -47,7 +51,7 @@ func (States) Peek(
 
 func loadWith(ctx context.Context, tx eventstore.Tx, behind []any, needs domain.MessageNeeds) (*loading, error) {
 	l := newLoading(needs)
-	rows, err := tx.QueryContext(ctx, loadMessages, append(append(behind, neededArgs(needs)...), freeBodies)...)
+	rows, err := tx.QueryContext(ctx, loadMessages, append(append(behind, neededArgs(needs)...), freeBodies, freeAhead)...)
 	if err != nil {
 		return l, fmt.Errorf("load messages: %w", err)
 	}
@@ -179,7 +183,7 @@ func (l *loading) free(queue domain.QueueID, m domain.Message) {
 	if m.ID != uuid.Nil {
 		free.Messages = append(free.Messages, m)
 	} else {
-		free.Beyond = m.Place
+		free.Beyond, free.Until = m.Place, m.Created
 	}
 	l.loaded.Free[queue] = free
 }

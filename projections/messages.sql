@@ -63,7 +63,7 @@ CREATE TABLE message_counts (
 -- forbids named statements. It inserts what write_messages would; it does not share
 -- a function with it, since PL/pgSQL copies every array that is handed on.
 CREATE FUNCTION append_messages(
-    head bigint, head_id uuid, else_now timestamptz, batch uuid,
+    head bigint, head_id uuid, else_now timestamptz, most_off interval, batch uuid,
     ids uuid[], streams text[], versions bigint[], types text[], data text[], event_bodies text[],
     projects text[], actors text[], request_ids text[], global_request_ids text[],
     correlation_ids text[], causation_ids uuid[],
@@ -74,7 +74,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz;
 BEGIN
-    now := ledger.append(head, head_id, else_now, batch, ids, streams, versions, types, data, event_bodies,
+    now := ledger.append(head, head_id, else_now, most_off, batch, ids, streams, versions, types, data, event_bodies,
         projects, actors, request_ids, global_request_ids, correlation_ids, causation_ids);
     IF now IS NOT NULL THEN
         INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
@@ -170,11 +170,14 @@ $$;
 -- such rule). Below its mark nothing was free at the time since; what has become free
 -- there since then is found by the claims and delays that ended. Bodies are left out
 -- once they have come to body_bytes, except of messages that were claimed too often.
--- Each queue ends with a row without an id: from its place on nothing was looked at;
--- null: all was.
+-- Of queues without such a rule so many ahead come besides, while their bodies come to
+-- no more than 256 KiB: the next decisions will want them.
+-- Each queue ends with a row without an id: from its place on nothing was looked at
+-- (null: all was), and by its created_at something else will have become free (null:
+-- nothing will, by itself).
 CREATE FUNCTION free_messages(
     asked_queues bigint[], purged bigint[], marks bigint[], sinces timestamptz[], wanted integer[], most_claims integer[],
-    now timestamptz, body_bytes bigint
+    now timestamptz, body_bytes bigint, ahead integer
 ) RETURNS TABLE (
     queue bigint, place bigint, id uuid, client text, ttl integer, created_at timestamptz, expires_at timestamptz,
     claim_count integer, body text
@@ -186,7 +189,9 @@ DECLARE
     freed bigint[];
     live integer;
     dead integer;
+    most_live integer;
     dead_bytes bigint;
+    ahead_bytes bigint;
     full_at bigint;
 BEGIN
     FOR i IN 1 .. cardinality(asked_queues) LOOP
@@ -194,6 +199,8 @@ BEGIN
         live := 0;
         dead := 0;
         dead_bytes := 0;
+        ahead_bytes := 0;
+        most_live := wanted[i] + CASE WHEN most_claims[i] = 0 THEN ahead ELSE 0 END;
         full_at := NULL;
         freed := NULL;
         IF marks[i] > purged[i] + 1 THEN
@@ -234,7 +241,10 @@ BEGIN
                 AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
             ORDER BY f.place)
         LOOP
-            IF live >= wanted[i] OR dead >= 100 OR dead_bytes > 4194304 THEN
+            IF live >= wanted[i] THEN
+                ahead_bytes := ahead_bytes + octet_length(m.body);
+            END IF;
+            IF live >= most_live OR ahead_bytes > 262144 OR dead >= 100 OR dead_bytes > 4194304 THEN
                 full_at := m.place;
                 EXIT;
             END IF;
@@ -263,6 +273,10 @@ BEGIN
         place := full_at;
         id := NULL;
         body := NULL;
+        created_at := least(
+            (SELECT min(c.ends_at) FROM claims c WHERE c.queue = asked_queues[i] AND c.ends_at > free_messages.now),
+            (SELECT min(d.visible_at) FROM messages d
+                WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now));
         RETURN NEXT;
     END LOOP;
 END
@@ -343,7 +357,7 @@ CREATE FUNCTION load_messages(
     asked_queues bigint[], asked_purged bigint[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
     claim_queues bigint[], claim_purged bigint[], claim_ids uuid[],
     free_queues bigint[], free_purged bigint[], marks bigint[], sinces timestamptz[], wanted integer[], most_claims integer[],
-    body_bytes bigint
+    body_bytes bigint, ahead integer
 ) RETURNS TABLE (
     asked bigint, of_claim boolean, lives boolean, queue bigint, place bigint, id uuid, client text, ttl integer,
     created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer, body text
@@ -398,7 +412,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::bigint, false, false, f.queue, f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at,
             NULL::uuid, NULL::timestamptz, f.claim_count, f.body
-        FROM free_messages(free_queues, free_purged, marks, sinces, wanted, most_claims, load_messages.now, body_bytes) AS f;
+        FROM free_messages(free_queues, free_purged, marks, sinces, wanted, most_claims, load_messages.now, body_bytes, ahead) AS f;
     END IF;
 END
 $$;

@@ -1,0 +1,119 @@
+package commands_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/projections"
+)
+
+// TestClaimsAndDeletesNeedOneRoundTrip: what a claim or a delete will want next is
+// remembered.
+func TestClaimsAndDeletesNeedOneRoundTrip(t *testing.T) {
+	h, proxy, db := newProxiedHouse(t)
+	e := h.executor(db)
+	var texts []string
+	for i := range 100 {
+		texts = append(texts, strconv.Itoa(i))
+	}
+	run(t, e, post(orders, texts...))
+	run(t, e, claim(orders, 1)) // looks at the queue
+	taken := claim(orders, 10)
+	trips := func(what string, work func()) {
+		t.Helper()
+		before := proxy.Trips()
+		work()
+		if cost := proxy.Trips() - before; cost != 1 {
+			t.Errorf("%s: %d round trips", what, cost)
+		}
+	}
+	var got []commands.Taken
+	trips("a claim", func() { got = run(t, e, taken) })
+	for i, m := range got {
+		if m.Body != texts[1+i] {
+			t.Fatalf("message %d of the claim is %s", i, m.Body)
+		}
+		trips("a delete", func() {
+			cmd := commands.DeleteMessage{Queue: orders, ID: m.ID, WithClaim: true, Claim: taken.Claim}
+			if !run(t, e, cmd) {
+				t.Errorf("message %d was not there", i)
+			}
+		})
+	}
+	h.sound()
+}
+
+// TestWhatIsRememberedGrowsOld: free messages are remembered, and yet what becomes free
+// in front of them by itself comes first; and nothing is remembered of what is over.
+func TestWhatIsRememberedGrowsOld(t *testing.T) {
+	delayed := domain.MetadataPatch{{Op: "add", Key: "_default_message_delay", Value: []byte(`1`)}}
+	slow := post(orders, `"slow"`)
+	slow.Messages[0].Delay = []byte(`50`)
+	brief := post(orders, `"brief"`)
+	brief.Messages[0].TTL = 60
+	for name, try := range map[string]struct {
+		before []commands.PostMessages
+		claim  int
+		ttl    int // of the claim
+		pass   time.Duration
+		want   string
+	}{
+		"a delay ends":    {[]commands.PostMessages{slow, post(orders, `1`, `2`)}, 1, 300, 51 * time.Second, `"slow" 2`},
+		"a claim ends":    {[]commands.PostMessages{post(orders, `1`, `2`, `3`)}, 2, 60, 61 * time.Second, `1 2 3`},
+		"a message ends":  {[]commands.PostMessages{post(orders, `1`), brief, post(orders, `2`)}, 1, 300, 61 * time.Second, `2`},
+		"nothing happens": {[]commands.PostMessages{slow, post(orders, `1`, `2`)}, 1, 300, 10 * time.Second, `2`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			c := &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+			e := h.executor(nil, c.config)
+			run(t, e, commands.CreateQueue{Queue: orders})
+			run(t, e, commands.ChangeQueue{Queue: orders, Patch: delayed})
+			run(t, e, claim(orders, 1)) // so that all posts are seen
+			for _, cmd := range try.before {
+				if cmd.Messages[0].Delay == nil {
+					for i := range cmd.Messages {
+						cmd.Messages[i].Delay = []byte(`0`)
+					}
+				}
+				run(t, e, cmd)
+			}
+			first := claim(orders, try.claim)
+			first.Life.TTL = try.ttl
+			run(t, e, first)
+			c.now = c.now.Add(try.pass)
+			if got := bodies(run(t, e, claim(orders, 10))); got != try.want {
+				t.Errorf("got %s, want %s", got, try.want)
+			}
+			h.sound()
+		})
+	}
+}
+
+// TestAnotherReplicaIsNotOverlooked: what one replica remembers of a queue is worth
+// nothing once another has written to it.
+func TestAnotherReplicaIsNotOverlooked(t *testing.T) {
+	h := newHouse(t)
+	e, other := h.executor(nil), h.executor(nil)
+	ids := run(t, e, post(orders, `1`, `2`, `3`, `4`))
+	first := claim(orders, 1)
+	run(t, e, first)
+	run(t, other, commands.DeleteMessages{Queue: orders, IDs: ids[1:2]})
+	run(t, other, claim(orders, 1))
+	run(t, other, commands.ReleaseClaim{Queue: orders, Claim: first.Claim})
+	held := commands.DeleteMessage{Queue: orders, ID: ids[0], WithClaim: true, Claim: first.Claim}
+	if _, err := commands.Run(t.Context(), e, held); refusal(err) == "" {
+		t.Error("deleted with a claim that was released")
+	}
+	if got := bodies(run(t, e, claim(orders, 10))); got != `1 4` {
+		t.Errorf("got %s", got)
+	}
+	views := projections.Views{DB: h.db}
+	if stats, err := views.Stats(t.Context(), orders); err != nil || stats.Total != 3 || stats.Claimed != 3 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	h.sound()
+}
