@@ -73,9 +73,7 @@ type MessageAge struct {
 	Created time.Time
 }
 
-// Stats counts a queue's messages, exactly: by what is kept count of, by what was
-// posted since that was last moved on, and without what has expired or ended since
-// the last sweep. A queue that is not there is an empty one.
+// Stats counts a queue's messages, exactly. A queue that is not there is an empty one.
 func (v *Views) Stats(ctx context.Context, id domain.QueueID) (Stats, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -84,27 +82,9 @@ func (v *Views) Stats(ctx context.Context, id domain.QueueID) (Stats, error) {
 	var oldestAt, newestAt sql.NullTime
 	var now time.Time
 	err := v.DB.QueryRowContext(ctx, `
-SELECT t.now,
-    coalesce((SELECT n.messages FROM message_counts n WHERE n.queue = q.number), 0)
-    + (SELECT count(*) FROM messages m WHERE m.queue = q.number AND m.place > greatest(q.purged,
-        coalesce((SELECT n.upto FROM message_counts n WHERE n.queue = q.number), 0)))
-    - (SELECT count(*) FROM messages m WHERE m.expires_at <= t.now AND m.queue = q.number AND m.place > q.purged),
-    (SELECT coalesce(sum(c.held), 0) FROM claims c
-        WHERE c.queue = q.number AND c.ends_at > t.now AND c.place > q.purged AND NOT c.released),
-    o.id, o.created_at, n.id, n.created_at
-FROM queues q
-CROSS JOIN (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
-LEFT JOIN LATERAL (
-    SELECT m.id, m.created_at FROM messages m
-    WHERE m.queue = q.number AND m.place > q.purged AND m.expires_at > t.now
-    ORDER BY m.place LIMIT 1
-) AS o ON true
-LEFT JOIN LATERAL (
-    SELECT m.id, m.created_at FROM messages m
-    WHERE m.queue = q.number AND m.place > q.purged AND m.expires_at > t.now
-    ORDER BY m.place DESC LIMIT 1
-) AS n ON true
-WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted`, id.Project, id.Name, v.now()).Scan(
+SELECT t.now, s.total, s.claimed, s.oldest, s.oldest_at, s.newest, s.newest_at
+FROM (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
+CROSS JOIN LATERAL queue_stats($1, $2, t.now) AS s`, id.Project, id.Name, v.now()).Scan(
 		&now, &s.Total, &s.Claimed, &oldest, &oldestAt, &newest, &newestAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, nil

@@ -128,9 +128,9 @@ func countArgs(rows []*countRow) []any {
 
 // Bounds of one sweep of a queue, in rows.
 const (
-	maxSwept     = 250  // messages, and claims: a millisecond or two behind the lock
-	leastCounted = 1000 // messages, for a count to be worth it
-	maxCounted   = 5000 // messages, in one step
+	maxSwept     = 250    // messages, and claims: a millisecond or two behind the lock
+	leastCounted = 1000   // messages, for a count to be worth it
+	maxCounted   = 25_000 // messages, in one step
 )
 
 // claimRest is how long a claim is over before it is swept, in seconds. Until then,
