@@ -43,7 +43,7 @@ func (e *Executor) carryOut(w *work) {
 	if e.Observe != nil {
 		e.Observe(BatchReport{
 			Way: way, Commands: len(w.commands), Events: len(w.batch.Events),
-			Took: time.Since(began), Head: e.memory.head.Position, Err: err,
+			Took: time.Since(began), Head: e.memory.head.Position, Posted: w.posted(err), Err: err,
 		})
 	}
 	switch {
@@ -68,6 +68,23 @@ func (e *Executor) carryOut(w *work) {
 			e.settle(p, domain.Errorf(domain.Unavailable, "the database cannot be reached"))
 		}
 	}
+}
+
+// posted counts the messages that the batch has posted, unless it failed.
+func (w *work) posted(failure error) map[domain.QueueID]int {
+	if failure != nil {
+		return nil
+	}
+	var counts map[domain.QueueID]int
+	for _, e := range w.batch.Events {
+		if posted, ok := e.Event.(domain.MessagesPosted); ok {
+			if counts == nil {
+				counts = map[domain.QueueID]int{}
+			}
+			counts[domain.QueueID{Project: posted.Project, Name: posted.Queue}] += len(posted.Messages)
+		}
+	}
+	return counts
 }
 
 // stuckAfter is how long a holder of the lock may wait for its client before another

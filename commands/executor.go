@@ -72,7 +72,9 @@ type BatchReport struct {
 	Events   int
 	Took     time.Duration
 	Head     int64 // position of the ledger's head afterwards
-	Err      error
+	// Posted is how many messages were posted, by queue.
+	Posted map[domain.QueueID]int
+	Err    error
 }
 
 // Executor decides commands in batches. One goroutine does it; another executor,

@@ -103,7 +103,8 @@ BEGIN
         set_config('idle_in_transaction_session_timeout', '2s', true),
         set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-        set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
+        set_config('enable_sort', 'off', true), set_config('enable_material', 'off', true),
+        set_config('jit', 'off', true);
     PERFORM pg_advisory_xact_lock(7881299347898367);
     SELECT e.position, e.id, e.recorded_at INTO at_position, id, recorded_at
     FROM ledger.events e ORDER BY e.position DESC LIMIT 1;

@@ -44,6 +44,8 @@ CREATE TABLE claims (
     autovacuum_vacuum_cost_delay = 0);
 
 CREATE INDEX claims_end ON claims (queue, ends_at);
+-- For the sweeper, which looks for queues whose claims are over.
+CREATE INDEX claims_over ON claims (ends_at);
 
 -- How many messages of a queue stand behind one place and up to another. Who wants
 -- to know how many there are counts only those behind. Posts leave it alone; the
@@ -89,8 +91,9 @@ $$;
 
 -- Writes the last word of a slice of history on each message and claim. Rows are
 -- added first and taken away last, so one that comes and goes within the slice is no
--- special case. "held" are messages whose claim, count or life has changed. As in
--- load_messages, rows are looked up by the keys.
+-- special case. "held" are messages whose claim, count or life has changed. Rows that
+-- are there are changed one by one: a join with them may be planned as a walk over the
+-- table, by statistics of a moment when it was nearly empty, and the plan is kept.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_bodies text[], posted_times timestamptz[],
@@ -106,7 +109,13 @@ CREATE FUNCTION write_messages(
 ) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off AS $$
+SET enable_sort = off SET enable_material = off AS $$
+DECLARE
+    h record;
+    at bigint;
+    counted_after bigint;
+    counted_upto bigint;
+    uncounted bigint;
 BEGIN
     IF cardinality(posted_queues) > 0 THEN
         INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
@@ -121,47 +130,51 @@ BEGIN
         FROM unnest(moved_queues, moved_places, moved_ids, moved_clients, moved_ttls, moved_times, moved_expiries,
             moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, body);
     END IF;
-    IF cardinality(held_queues) > 0 THEN
+    FOR h IN
+        SELECT *
+        FROM unnest(held_queues, held_places, held_claims, held_ends, held_counts, held_ttls, held_expiries)
+            AS h (queue, place, claim, ends, count, ttl, expires_at)
+    LOOP
         UPDATE messages m
         SET claim = h.claim, claim_ends = h.ends, claim_count = m.claim_count + h.count,
             ttl = coalesce(nullif(h.ttl, 0), m.ttl),
             expires_at = CASE WHEN h.ttl = 0 THEN m.expires_at ELSE h.expires_at END
-        FROM unnest(held_queues, held_places, held_claims, held_ends, held_counts, held_ttls, held_expiries)
-            AS h (queue, place, claim, ends, count, ttl, expires_at)
         WHERE m.queue = h.queue AND m.place = h.place;
-    END IF;
+    END LOOP;
     IF cardinality(claim_queues) > 0 THEN
         INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, released, places)
         SELECT c.queue, c.id, c.place, c.ttl, c.at, c.ends_at, c.held, c.released > 0, c.places::bigint[]
         FROM unnest(claim_queues, claim_ids, claim_places, claim_ttls, claim_times, claim_ends, claim_held, claim_released,
             claim_messages) AS c (queue, id, place, ttl, at, ends_at, held, released, places);
     END IF;
-    IF cardinality(changed_queues) > 0 THEN
-        UPDATE claims c
-        SET ttl = coalesce(nullif(n.ttl, 0), c.ttl), held = c.held + n.held,
-            renewed_at = CASE WHEN n.ttl = 0 THEN c.renewed_at ELSE n.at END,
-            ends_at = coalesce(n.ends_at, c.ends_at), released = c.released OR n.released > 0
+    FOR h IN
+        SELECT *
         FROM unnest(changed_queues, changed_claims, changed_ttls, changed_times, changed_ends, changed_held,
-            changed_released) AS n (queue, id, ttl, at, ends_at, held, released)
-        WHERE c.queue = n.queue AND c.id = n.id;
-    END IF;
-    IF cardinality(gone_queues) > 0 THEN
-        WITH gone AS (
-            DELETE FROM messages m
-            USING unnest(gone_queues, gone_places) AS g (queue, place)
-            WHERE m.queue = g.queue AND m.place = g.place
-            RETURNING m.queue, m.place
-        ), counted AS (
-            SELECT g.queue, count(*) AS messages
-            FROM gone g
-            JOIN message_counts n ON n.queue = g.queue AND g.place > n.after AND g.place <= n.upto
-            GROUP BY g.queue
-        )
-        UPDATE message_counts n
-        SET messages = n.messages - c.messages
-        FROM counted c
-        WHERE n.queue = c.queue;
-    END IF;
+            changed_released) AS h (queue, id, ttl, at, ends_at, held, released)
+    LOOP
+        UPDATE claims c
+        SET ttl = coalesce(nullif(h.ttl, 0), c.ttl), held = c.held + h.held,
+            renewed_at = CASE WHEN h.ttl = 0 THEN c.renewed_at ELSE h.at END,
+            ends_at = coalesce(h.ends_at, c.ends_at), released = c.released OR h.released > 0
+        WHERE c.queue = h.queue AND c.id = h.id;
+    END LOOP;
+    FOR h IN
+        SELECT g.queue, array_agg(g.place) AS places
+        FROM unnest(gone_queues, gone_places) AS g (queue, place)
+        GROUP BY g.queue
+    LOOP
+        SELECT n.after, n.upto INTO counted_after, counted_upto FROM message_counts n WHERE n.queue = h.queue;
+        uncounted := 0;
+        FOREACH at IN ARRAY h.places LOOP
+            DELETE FROM messages m WHERE m.queue = h.queue AND m.place = at;
+            IF FOUND AND at > counted_after AND at <= counted_upto THEN
+                uncounted := uncounted + 1;
+            END IF;
+        END LOOP;
+        IF uncounted > 0 THEN
+            UPDATE message_counts n SET messages = n.messages - uncounted WHERE n.queue = h.queue;
+        END IF;
+    END LOOP;
 END
 $$;
 
@@ -208,7 +221,8 @@ BEGIN
             FROM (
                 SELECT p.place
                 FROM claims c CROSS JOIN LATERAL unnest(c.places) AS p (place)
-                WHERE c.queue = asked_queues[i] AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
+                WHERE c.queue = asked_queues[i] AND c.held > 0
+                    AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
                 UNION ALL
                 SELECT d.place
                 FROM messages d
@@ -274,7 +288,11 @@ BEGIN
         id := NULL;
         body := NULL;
         created_at := least(
-            (SELECT min(c.ends_at) FROM claims c WHERE c.queue = asked_queues[i] AND c.ends_at > free_messages.now),
+            (SELECT coalesce(min(c.ends_at) FILTER (WHERE c.held > 0), CASE WHEN count(*) = 50 THEN max(c.ends_at) END)
+                FROM (SELECT c.ends_at, c.held -- of most claims all messages were deleted long before
+                    FROM claims c
+                    WHERE c.queue = asked_queues[i] AND c.ends_at > free_messages.now
+                    ORDER BY c.ends_at LIMIT 50) AS c),
             (SELECT min(d.visible_at) FROM messages d
                 WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now));
         RETURN NEXT;
@@ -295,32 +313,30 @@ CREATE FUNCTION sweep_messages(
     counted_queues bigint[], counted_afters bigint[], counted_uptos bigint[],
     gone_queues bigint[]
 ) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET enable_material = off AS $$
+DECLARE
+    r record;
 BEGIN
-    WITH gone AS (
-        DELETE FROM messages m
-        USING unnest(swept_queues, swept_firsts, swept_lasts, swept_times) AS r (queue, first, last, at)
-        WHERE m.queue = r.queue AND m.place >= r.first AND m.place <= r.last AND (r.at IS NULL OR m.expires_at <= r.at)
-        RETURNING m.queue, m.place
-    ), counted AS (
-        SELECT g.queue, count(*) AS messages
-        FROM gone g
-        JOIN message_counts n ON n.queue = g.queue AND g.place > n.after AND g.place <= n.upto
-        GROUP BY g.queue
-    )
-    UPDATE message_counts n
-    SET messages = n.messages - c.messages
-    FROM counted c
-    WHERE n.queue = c.queue;
-
-    DELETE FROM claims c
-    USING unnest(over_queues, over_claims) AS o (queue, id)
-    WHERE c.queue = o.queue AND c.id = o.id;
-
-    UPDATE message_counts n
-    SET after = f.after, upto = f.upto, messages = 0
-    FROM unnest(forgotten_queues, forgotten_afters, forgotten_uptos) AS f (queue, after, upto)
-    WHERE n.queue = f.queue;
+    FOR r IN
+        SELECT * FROM unnest(swept_queues, swept_firsts, swept_lasts, swept_times) AS r (queue, first, last, at)
+    LOOP
+        WITH gone AS (
+            DELETE FROM messages m
+            WHERE m.queue = r.queue AND m.place >= r.first AND m.place <= r.last AND (r.at IS NULL OR m.expires_at <= r.at)
+            RETURNING m.place
+        )
+        UPDATE message_counts n
+        SET messages = n.messages - (SELECT count(*) FROM gone g WHERE g.place > n.after AND g.place <= n.upto)
+        WHERE n.queue = r.queue;
+    END LOOP;
+    FOR r IN SELECT * FROM unnest(over_queues, over_claims) AS r (queue, id) LOOP
+        DELETE FROM claims c WHERE c.queue = r.queue AND c.id = r.id;
+    END LOOP;
+    FOR r IN SELECT * FROM unnest(forgotten_queues, forgotten_afters, forgotten_uptos) AS r (queue, after, upto) LOOP
+        UPDATE message_counts n SET after = r.after, upto = r.upto, messages = 0 WHERE n.queue = r.queue;
+    END LOOP;
 
     INSERT INTO message_counts AS n (queue, after, upto, messages)
     SELECT a.queue, a.after, a.upto, (
@@ -333,7 +349,7 @@ BEGIN
         SELECT count(*) FROM messages m
         WHERE m.queue = c.queue AND m.place > coalesce(was.upto, c.after) AND m.place <= c.upto)
     FROM unnest(counted_queues, counted_afters, counted_uptos) AS c (queue, after, upto)
-    LEFT JOIN message_counts was ON was.queue = c.queue
+    LEFT JOIN LATERAL (SELECT * FROM message_counts k WHERE k.queue = c.queue OFFSET 0) AS was ON true
     ON CONFLICT (queue) DO UPDATE SET upto = excluded.upto, messages = excluded.messages;
 
     DELETE FROM message_counts n WHERE n.queue = ANY (gone_queues);
@@ -350,8 +366,9 @@ $$;
 -- to be looked for. Then claims, where lives tells that asked is the number of one that
 -- is live: with the messages that it still holds, and once without. Then, without asked,
 -- the free messages of queues.
--- Its plans are kept, and one may be made when a table is empty. Whatever the statistics
--- say then, rows are looked up by the keys.
+-- Its plans are kept, and one may be made when a table is empty, or full of dead rows with
+-- few live ones: then a lookup is believed to cost as much as a walk over the index.
+-- Whatever the statistics say, rows are looked up by the keys.
 CREATE FUNCTION load_messages(
     head bigint, head_id uuid, now timestamptz,
     asked_queues bigint[], asked_purged bigint[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
@@ -364,7 +381,7 @@ CREATE FUNCTION load_messages(
 )
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off AS $$
+SET enable_sort = off SET enable_material = off AS $$
 BEGIN
     IF head IS NOT NULL THEN
         now := ledger.peek(head, head_id, now);
@@ -398,7 +415,12 @@ BEGIN
         SELECT a.n, true, true,
             m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count, NULL
         FROM unnest(claim_queues, claim_purged, claim_ids) WITH ORDINALITY AS a (queue, purged, id, n)
-        JOIN claims c ON c.queue = a.queue AND c.id = a.id AND c.ends_at > load_messages.now AND NOT c.released
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM claims c
+            WHERE c.queue = a.queue AND c.id = a.id AND c.ends_at > load_messages.now AND NOT c.released
+            OFFSET 0
+        ) AS c
         CROSS JOIN LATERAL unnest(c.places || NULL::bigint) AS p (place) -- the last one stands for the claim itself
         LEFT JOIN LATERAL (
             SELECT f.*
@@ -428,7 +450,7 @@ CREATE FUNCTION queue_stats(
 )
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off AS $$
+SET enable_sort = off SET enable_material = off AS $$
 DECLARE
     the_queue bigint;
     gone bigint; -- messages up to this place

@@ -129,7 +129,7 @@ func countArgs(rows []*countRow) []any {
 // Bounds of one sweep of a queue, in rows.
 const (
 	maxSwept     = 250    // messages, and claims: a millisecond or two behind the lock
-	leastCounted = 1000   // messages, for a count to be worth it
+	leastCounted = 1000   // messages, or events in the ledger, for a count to be worth it
 	maxCounted   = 25_000 // messages, in one step
 )
 
@@ -138,7 +138,7 @@ const (
 const claimRest = 60
 
 // loadSweeps: $1 queues' numbers, $2 time, $3 most messages and claims, $4 seconds that
-// claims rest, $5 least and $6 most messages to count.
+// claims rest, $5 least messages or events and $6 most messages to count.
 const loadSweeps = `
 SELECT q.project, q.name, q.number, q.deleted, q.purged, expired.places, coalesce(gone.upto, 0),
     NOT q.deleted AND q.purged > q.swept AND gone.rows < $3, over.ids, over.lowest, coalesce(counted.upto, 0),
@@ -161,17 +161,25 @@ CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(c.id), '{}') AS ids, coalesce(min(c.lowest), 0) AS lowest
     FROM (SELECT c.id, (SELECT min(p.place) FROM unnest(c.places) AS p (place)) AS lowest
         FROM claims c
-        WHERE c.queue = q.number AND (q.deleted OR c.ends_at <= $2 - make_interval(secs => $4))
+        WHERE c.queue = q.number
+            AND c.ends_at <= CASE WHEN q.deleted THEN 'infinity' ELSE $2::timestamptz - make_interval(secs => $4) END
         ORDER BY c.ends_at LIMIT $3) AS c
 ) AS over
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN count(*) >= $5 THEN max(m.place) END AS upto
+    SELECT coalesce(max(e.position), 0) AS position
+    FROM (SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1) AS e
+) AS head
+CROSS JOIN LATERAL (
+    SELECT greatest(q.purged, q.number << 16, coalesce((SELECT n.upto FROM message_counts n WHERE n.queue = q.number), 0)) AS upto
+) AS was
+LEFT JOIN LATERAL ( -- whether they are still there or not: dead rows cost those who count as well
+    SELECT CASE WHEN count(*) = $6 THEN max(m.place)
+        WHEN greatest(count(*), head.position - (was.upto >> 16)) >= $5 THEN (head.position + 1 << 16) - 1 END AS upto
     FROM (SELECT m.place FROM messages m
-        WHERE m.queue = q.number AND NOT q.deleted AND gone.rows < $3 AND cardinality(expired.places) < $3
-            AND m.place > greatest(q.purged,
-            coalesce((SELECT n.upto FROM message_counts n WHERE n.queue = q.number), 0))
+        WHERE m.queue = q.number AND NOT q.deleted AND gone.rows < $3 AND cardinality(expired.places) < $3 AND m.place > was.upto
         ORDER BY m.place LIMIT $6) AS m
-) AS counted`
+    HAVING NOT q.deleted AND gone.rows < $3 AND cardinality(expired.places) < $3
+) AS counted ON true`
 
 // Sweeps finds what nobody can see any more of queues.
 func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error) {
@@ -227,7 +235,8 @@ FROM (
     (SELECT q.number FROM queues q WHERE q.deleted OR q.purged > q.swept ORDER BY q.number LIMIT $3)
     UNION
     (SELECT c.queue FROM claims c
-        WHERE c.ends_at <= coalesce($1::timestamptz, statement_timestamp()) - make_interval(secs => $2) LIMIT $3)
+        WHERE c.ends_at <= coalesce($1::timestamptz, statement_timestamp()) - make_interval(secs => $2)
+        ORDER BY c.ends_at LIMIT $3)
 ) AS s (number)
 JOIN queues q USING (number)
 LIMIT $4`, v.now(), claimRest, 10*maxSwept, most)
@@ -249,43 +258,37 @@ LIMIT $4`, v.now(), claimRest, 10*maxSwept, most)
 	return queues, nil
 }
 
-// fewEvents is how far back posts are counted by somebody who begins to, in events.
+// fewEvents is how far back LatelyPosted looks, in events.
 const fewEvents = 100_000
 
-// Posted counts the messages posted after a position, by queue, up to the one it
-// returns. After 0 it begins not far from the end of the ledger.
-func (v *Views) Posted(ctx context.Context, after int64) (counts map[domain.QueueID]int, upto int64, err error) {
+// LatelyPosted counts the messages in the last of the posts, by queue.
+func (v *Views) LatelyPosted(ctx context.Context) (map[domain.QueueID]int, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
-SELECT h.position, p.stream, p.messages
-FROM (SELECT coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0) AS position) AS h
-LEFT JOIN LATERAL (
-    SELECT e.stream, sum(cardinality(e.bodies)) AS messages
-    FROM ledger.events e
-    WHERE e.position > CASE WHEN $1::bigint = 0 THEN h.position - $2 ELSE $1 END AND e.position <= h.position
-        AND e.type = $3
-    GROUP BY e.stream
-) AS p ON true`, after, fewEvents, domain.MessagesPosted{}.EventType())
+SELECT e.stream, sum(cardinality(e.bodies))
+FROM ledger.events e
+WHERE e.position > (SELECT coalesce(max(h.position), 0) - $1 FROM ledger.events h) AND e.type = $2
+GROUP BY e.stream`, fewEvents, domain.MessagesPosted{}.EventType())
 	if err != nil {
-		return nil, 0, fmt.Errorf("count posts: %w", err)
+		return nil, fmt.Errorf("count posts: %w", err)
 	}
 	defer rows.Close()
-	counts = map[domain.QueueID]int{}
+	counts := map[domain.QueueID]int{}
 	for rows.Next() {
-		var stream sql.NullString
-		var n sql.NullInt64
-		if err := rows.Scan(&upto, &stream, &n); err != nil {
-			return nil, 0, fmt.Errorf("count posts: %w", err)
+		var stream string
+		var n int
+		if err := rows.Scan(&stream, &n); err != nil {
+			return nil, fmt.Errorf("count posts: %w", err)
 		}
-		if id, isQueue := domain.QueueOfStream(stream.String); isQueue {
-			counts[id] = int(n.Int64)
+		if id, isQueue := domain.QueueOfStream(stream); isQueue {
+			counts[id] = n
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, 0, fmt.Errorf("count posts: %w", err)
+		return nil, fmt.Errorf("count posts: %w", err)
 	}
-	return counts, upto, nil
+	return counts, nil
 }
 
 // QueueNumber is the number of the queue that bears a name now; 0: none does.

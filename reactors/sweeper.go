@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -28,9 +29,8 @@ var SweeperTypes = []string{domain.QueuePurged{}.EventType(), domain.QueueDelete
 type Sweepables interface {
 	// Sweepable lists queues that have something to sweep, at most so many.
 	Sweepable(ctx context.Context, most int) ([]projections.SweepableQueue, error)
-	// Posted counts the messages posted after a position, by queue, up to the one it
-	// returns.
-	Posted(ctx context.Context, after int64) (counts map[domain.QueueID]int, upto int64, err error)
+	// LatelyPosted counts the messages in the last of the posts, by queue.
+	LatelyPosted(ctx context.Context) (map[domain.QueueID]int, error)
 	// QueueNumber is the number of the queue that bears a name now; 0: none does.
 	QueueNumber(ctx context.Context, id domain.QueueID) (int64, error)
 }
@@ -54,9 +54,11 @@ type Sweeper struct {
 	Views    Sweepables
 	Log      *slog.Logger
 
-	wake   chan struct{}
-	looked int64 // position up to which posts were counted; 0: not yet
-	posted map[domain.QueueID]int
+	wake chan struct{}
+
+	mu     sync.Mutex
+	posted map[domain.QueueID]int // since the queue's count was moved on
+	looked bool                   // at what was posted before this sweeper was there
 }
 
 // NewSweeper makes a sweeper. Run sweeps.
@@ -77,6 +79,16 @@ func (s *Sweeper) React(msg *message.Message) error {
 	default: // it will look anyway
 	}
 	return nil
+}
+
+// Posted tells the sweeper how many messages were posted, by queue. What another replica
+// posts is its own sweeper's business.
+func (s *Sweeper) Posted(counts map[domain.QueueID]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for queue, n := range counts {
+		s.posted[queue] += n
+	}
 }
 
 // Run sweeps until ctx ends.
@@ -134,19 +146,15 @@ func (s *Sweeper) sweep(ctx context.Context, q projections.SweepableQueue) (swep
 
 // count moves on the counts of queues that have grown.
 func (s *Sweeper) count(ctx context.Context) error {
-	counts, upto, err := s.Views.Posted(ctx, s.looked)
-	if err != nil {
-		return err
-	}
-	s.looked = upto
-	for queue, n := range counts {
-		s.posted[queue] += n
-	}
-	for queue, n := range s.posted {
-		if n < countEvery {
-			continue
+	if !s.looked {
+		lately, err := s.Views.LatelyPosted(ctx)
+		if err != nil {
+			return err
 		}
-		delete(s.posted, queue)
+		s.postedBefore(lately)
+		s.looked = true
+	}
+	for _, queue := range s.grown() {
 		number, err := s.Views.QueueNumber(ctx, queue)
 		if err != nil {
 			return err
@@ -158,4 +166,26 @@ func (s *Sweeper) count(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// postedBefore takes in what was posted up to now, some of which is known already.
+func (s *Sweeper) postedBefore(counts map[domain.QueueID]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for queue, n := range counts {
+		s.posted[queue] = max(s.posted[queue], n)
+	}
+}
+
+// grown takes the queues that have grown by enough.
+func (s *Sweeper) grown() (queues []domain.QueueID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for queue, n := range s.posted {
+		if n >= countEvery {
+			queues = append(queues, queue)
+			delete(s.posted, queue)
+		}
+	}
+	return queues
 }

@@ -44,6 +44,7 @@ func newHouse(t testing.TB) *house {
 	h.executor = commands.NewExecutor(commands.Config{
 		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler), Now: clock,
+		Observe: func(r commands.BatchReport) { h.sweeper.Posted(r.Posted) },
 	})
 	t.Cleanup(func() {
 		if err := h.executor.Close(context.Background()); err != nil {

@@ -21,6 +21,7 @@ import (
 // reacting is everything that works from the feed.
 type reacting struct {
 	feed    *eventstore.Feed
+	sweeper *reactors.Sweeper
 	router  *message.Router
 	end     context.CancelFunc
 	running sync.WaitGroup
@@ -48,8 +49,8 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 		DB: db.direct, Log: log, Poll: feedPace, Rest: feedPace, // nobody waits for the sweeper
 		Types: map[string][]string{reactors.SweeperConsumer: reactors.SweeperTypes},
 	})}
-	sweeper := reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
-	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, sweeper.React)
+	r.sweeper = reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
+	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, r.sweeper.React)
 
 	failed := make(chan error, 1)
 	r.running.Go(func() { failed <- router.Run(ctx) })
@@ -59,7 +60,7 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 		end()
 		return nil, errors.Join(fmt.Errorf("start the reactors: %w", err), r.feed.Close())
 	}
-	r.running.Go(func() { sweeper.Run(ctx) })
+	r.running.Go(func() { r.sweeper.Run(ctx) })
 	return r, nil
 }
 

@@ -93,6 +93,7 @@ func (s *service) start(ctx context.Context) error {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
 				reactors.feed.Wake(r.Head)
+				reactors.sweeper.Posted(r.Posted)
 			}
 		},
 	})
