@@ -24,9 +24,10 @@ var mayImport = map[string][]string{
 	"http":              {"domain", "eventstore", "commands", "projections", "internal/postgres"},
 	"internal/pgarray":  {},
 	"internal/postgres": {},
+	"internal/netproxy": {},
 	"internal/pgproxy":  {},
 	"internal/pgtest":   {"migrations", "internal/postgres"},
-	"internal/bench":    {"domain", "internal/postgres"},
+	"internal/bench":    {"domain", "internal/netproxy", "internal/postgres"},
 	"cmd/nabu":          {"*"},
 }
 
