@@ -7,6 +7,8 @@ FUZZTIME ?= 10s
 ARGS     ?=
 # Further arguments of "go test" for make test, such as TESTFLAGS="-run Claim".
 TESTFLAGS ?=
+# How long make torture takes, all faults together.
+TORTURE  ?= 10m
 
 # The Python that has OpenStack's clients for make test-clients.
 PYTHON := /usr/bin/python3
@@ -33,7 +35,7 @@ apt_update  = $$as apt-get update -q >/dev/null
 apt_install = $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-clients lint fuzz bench deps postgres compiler clients clean
+.PHONY: help build run test torture test-clients lint fuzz bench deps postgres compiler clients clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +51,10 @@ test: deps ## run every test, on private PostgreSQL servers
 	begun=$$(date +%s); \
 	$(GO) test $$race -shuffle=on -timeout=10m $(TESTFLAGS) ./... || { echo "make test: FAILED"; exit 1; }; \
 	echo "make test: all passed after $$(($$(date +%s) - begun)) s"
+
+torture: deps ## kill, stop and starve everything nabu needs, for $(TORTURE)
+	@cd commands && $(GO) test -count=1 -timeout=0 -run '^TestEveryCallOfTheDriverMayFail$$'
+	@cd cmd/nabu && NABU_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=0 -run '^TestTorture$$'
 
 test-clients: build postgres clients ## drive nabu with OpenStack's own clients
 	@$(PYTHON) -B http/testclients/run.py bin/nabu

@@ -86,10 +86,12 @@ func (h *house) lastReport() commands.BatchReport {
 }
 
 // history is all that is in the ledger.
-func (h *house) history() []eventstore.RecordedEvent {
+func (h *house) history() []eventstore.RecordedEvent { return h.historyAfter(0) }
+
+func (h *house) historyAfter(position int64) []eventstore.RecordedEvent {
 	h.Helper()
 	var all []eventstore.RecordedEvent
-	for e, err := range eventstore.ReadAll(context.Background(), h.db, 0, 1<<62) {
+	for e, err := range eventstore.ReadAll(context.Background(), h.db, position, 1<<62) {
 		if err != nil {
 			h.Fatal(err)
 		}
@@ -98,20 +100,30 @@ func (h *house) history() []eventstore.RecordedEvent {
 	return all
 }
 
-// sound fails the test unless positions and versions are without holes, time never
-// goes back, and the messages there are are those that were posted and not deleted.
-func (h *house) sound() {
+// ordered fails the test unless positions and versions are without holes and time never
+// goes back. It returns the history.
+func (h *house) ordered() []eventstore.RecordedEvent {
 	h.Helper()
 	versions := map[string]int64{}
-	there := map[domain.MessageID]bool{}
 	var before time.Time
-	for i, e := range h.history() {
+	history := h.history()
+	for i, e := range history {
 		stream := e.Event.Stream()
 		if e.Position != int64(i)+1 || e.Version != versions[stream]+1 || e.RecordedAt.Before(before) {
 			h.Fatalf("event %d: position %d, version %d after %d, time %v after %v",
 				i+1, e.Position, e.Version, versions[stream], e.RecordedAt, before)
 		}
 		versions[stream], before = e.Version, e.RecordedAt
+	}
+	return history
+}
+
+// sound fails the test unless the history is ordered, and the messages there are are
+// those that were posted and not deleted.
+func (h *house) sound() {
+	h.Helper()
+	there := map[domain.MessageID]bool{}
+	for _, e := range h.ordered() {
 		switch event := e.Event.(type) {
 		case domain.MessagesPosted:
 			for _, m := range event.Messages {

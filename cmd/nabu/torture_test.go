@@ -63,6 +63,9 @@ func TestTorture(t *testing.T) {
 				round++
 			}
 			w.load.stop()
+			if t.Failed() {
+				return
+			}
 			line.Lock()
 			defer line.Unlock()
 			fmt.Printf("%-44s %4d rounds, %7d acknowledged, %d lost, %d doubled, %6.2f s without an answer at most\n",

@@ -1,0 +1,228 @@
+package commands_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/internal/pgtest"
+)
+
+// prepared is a command that is ready to be given, and what it has to record.
+type prepared struct {
+	give    func(ctx context.Context) error
+	records []string
+}
+
+// preparation does what a command needs before it, in a queue that nobody has used.
+type preparation func(h *house, e *commands.Executor, q domain.QueueID) prepared
+
+func ready[R any](e *commands.Executor, cmd commands.Command[R], records ...string) prepared {
+	return prepared{func(ctx context.Context) error {
+		_, err := commands.Run(ctx, e, cmd)
+		return err
+	}, records}
+}
+
+// everyCommand is each kind of command.
+var everyCommand = map[string]preparation{
+	"create a queue": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
+		return ready(e, commands.CreateQueue{Queue: q}, "queue.created.v1")
+	},
+	"change a queue": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, commands.CreateQueue{Queue: q})
+		patch := domain.MetadataPatch{{Op: "add", Key: "colour", Value: []byte(`"red"`)}}
+		return ready(e, commands.ChangeQueue{Queue: q, Patch: patch}, "queue.metadata-changed.v1")
+	},
+	"delete a queue": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`))
+		return ready(e, commands.DeleteQueue{Queue: q}, "queue.deleted.v1")
+	},
+	"purge": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`))
+		return ready(e, commands.PurgeQueue{Queue: q}, "queue.purged.v1")
+	},
+	"post to a new queue": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
+		return ready(e, post(q, `1`), "queue.created.v1", "messages.posted.v1")
+	},
+	"post": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`))
+		return ready(e, post(q, `2`, `3`), "messages.posted.v1")
+	},
+	"delete a message": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		ids := run(h, e, post(q, `1`))
+		return ready(e, commands.DeleteMessage{Queue: q, ID: ids[0]}, "messages.deleted.v1")
+	},
+	"delete messages": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		ids := run(h, e, post(q, `1`, `2`, `3`))
+		return ready(e, commands.DeleteMessages{Queue: q, IDs: ids[1:]}, "messages.deleted.v1")
+	},
+	"pop": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`, `2`, `3`))
+		return ready(e, commands.PopMessages{Queue: q, Limit: 2}, "messages.popped.v1")
+	},
+	"claim": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`, `2`, `3`))
+		return ready(e, claim(q, 2), "messages.claimed.v1")
+	},
+	"renew": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`, `2`))
+		held := claim(q, 1)
+		run(h, e, held)
+		return ready(e, commands.RenewClaim{Queue: q, Claim: held.Claim, Life: domain.ClaimLife{TTL: 120, Grace: 60}}, "claim.renewed.v1")
+	},
+	"release": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`, `2`))
+		held := claim(q, 1)
+		run(h, e, held)
+		return ready(e, commands.ReleaseClaim{Queue: q, Claim: held.Claim}, "claim.released.v1")
+	},
+	"sweep": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`))
+		run(h, e, commands.PurgeQueue{Queue: q})
+		return ready(e, commands.SweepQueue{Queue: q, Number: h.queueNumber(q)}, "messages.swept.v1")
+	},
+}
+
+// queueNumber is the number of a queue that has a message or had one.
+func (h *house) queueNumber(q domain.QueueID) (number int64) {
+	h.Helper()
+	if err := h.db.QueryRow(`SELECT number FROM queues WHERE project = $1 AND name = $2`, q.Project, q.Name).Scan(&number); err != nil {
+		h.Fatal(err)
+	}
+	return number
+}
+
+// TestEveryCallOfTheDriverMayFail lets each call fail that the driver gets for each kind
+// of command, on both ways. Once failed, a command is carried out all the same, exactly
+// once. If nothing works any more its caller is told so, and with a key it may ask again
+// until it is told of the one time that it was carried out.
+func TestEveryCallOfTheDriverMayFail(t *testing.T) {
+	tests := map[string]struct {
+		blow    blow
+		lasting bool
+	}{
+		"unseen once":             {unseen, false},
+		"unseen from then on":     {unseen, true},
+		"unanswered once":         {unanswered, false},
+		"unanswered from then on": {unanswered, true},
+		"given up by PostgreSQL":  {refused, false},
+	}
+	all := make(chan *strikes, len(tests))
+	t.Cleanup(func() {
+		if !t.Failed() {
+			reportStrikes(all)
+		}
+	})
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.Open(t)
+			driver, db := openFaulty(t, server.URL())
+			s := &strikes{house: &house{TB: t, db: server.DB()}, driver: driver, blow: test.blow, lasting: test.lasting}
+			s.e = s.executor(db)
+			for what, prepare := range everyCommand {
+				if !s.lasting {
+					s.strikeAll(what, false, prepare)
+				}
+				s.strikeAll(what, true, prepare)
+			}
+			s.ordered()
+			all <- s
+		})
+	}
+}
+
+// reportStrikes prints what this torture came to, like those of the whole program. Of
+// what was lost or doubled it knows nothing: that fails the test at once.
+func reportStrikes(all chan *strikes) {
+	var sum strikes
+	close(all)
+	for s := range all {
+		sum.struck += s.struck
+		sum.acknowledged += s.acknowledged
+		sum.longest = max(sum.longest, s.longest)
+	}
+	fmt.Printf("%-44s %4d rounds, %7d acknowledged, 0 lost, 0 doubled, %6.2f s without an answer at most\n",
+		"a driver of which each call fails", sum.struck, sum.acknowledged, sum.longest.Seconds())
+}
+
+// strikes are the calls that one kind of blow strikes.
+type strikes struct {
+	*house
+	e       *commands.Executor
+	driver  *faulty
+	blow    blow
+	lasting bool
+
+	struck, acknowledged int
+	longest              time.Duration // that a caller waited
+	seen                 int64         // position up to which the ledger was looked at
+}
+
+// strikeAll strikes each call of a command: with a key it goes the long way, without one
+// the short way where it can.
+func (s *strikes) strikeAll(what string, keyed bool, prepare preparation) {
+	s.Helper()
+	for k := 1; s.strike(fmt.Sprintf("%s, key %v, call %d", what, keyed, k), k, keyed, prepare); k++ {
+	}
+}
+
+// strike strikes the k-th call and tells whether there was one.
+func (s *strikes) strike(what string, k int, keyed bool, prepare preparation) bool {
+	s.Helper()
+	key := ""
+	if keyed {
+		key = fmt.Sprint(rand.Uint64())
+	}
+	ctx := as(s.Context(), key)
+	cmd := prepare(s.house, s.e, domain.QueueID{Project: "p1", Name: fmt.Sprint(rand.Uint64())})
+	s.recorded()
+	reached := false
+	s.driver.onCall(func(call int) blow {
+		if call == k || s.lasting && call > k {
+			reached = true
+			return s.blow
+		}
+		return passes
+	})
+	asked := time.Now()
+	err := cmd.give(ctx)
+	s.longest = max(s.longest, time.Since(asked))
+	s.driver.onCall(nil)
+	got := s.recorded()
+	switch {
+	case err == nil:
+	case !s.lasting || refusal(err) != domain.Unavailable:
+		s.Fatalf("%s: %v", what, err)
+	default:
+		if err := cmd.give(ctx); err != nil {
+			s.Fatalf("%s, asked again: %v", what, err)
+		}
+		got = append(got, s.recorded()...)
+	}
+	s.acknowledged++
+	if !slices.Equal(got, cmd.records) {
+		s.Fatalf("%s: recorded %v, not %v", what, got, cmd.records)
+	}
+	if reached {
+		s.struck++
+	}
+	return reached
+}
+
+// recorded is the types of the events since it was last asked for. It waits for whoever
+// holds the lock: a session that was cut off may be about to commit.
+func (s *strikes) recorded() (types []string) {
+	s.Helper()
+	s.release(s.holdLock(), "ROLLBACK")
+	for _, e := range s.historyAfter(s.seen) {
+		types, s.seen = append(types, e.Event.EventType()), e.Position
+	}
+	return types
+}

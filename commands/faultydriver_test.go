@@ -1,0 +1,152 @@
+package commands_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"io"
+	"sync"
+	"testing"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
+	"nabu/internal/postgres"
+)
+
+// blow is what happens to a call of the driver.
+type blow int
+
+const (
+	passes     blow = iota
+	unseen          // it fails, and the server has not seen it
+	unanswered      // it fails after the server has carried it out
+	refused         // the server gives it up
+)
+
+// faulty is lib/pq, of which any call may fail.
+type faulty struct {
+	dsn   string
+	inner driver.Driver
+
+	mu     sync.Mutex
+	calls  int
+	decide func(call int) blow
+}
+
+// openFaulty makes a pool of one connection over a driver that can fail.
+func openFaulty(t testing.TB, url string) (*faulty, *sql.DB) {
+	t.Helper()
+	dsn, err := postgres.With(url, map[string]string{"binary_parameters": "yes"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &faulty{dsn: dsn, inner: &pq.Driver{}}
+	db := sql.OpenDB(f)
+	db.SetMaxOpenConns(1)
+	t.Cleanup(func() { _ = db.Close() })
+	return f, db
+}
+
+// onCall sets what happens to each call from now on; they are counted from 1 on again.
+func (f *faulty) onCall(decide func(call int) blow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls, f.decide = 0, decide
+}
+
+func (f *faulty) call() blow {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	if f.decide == nil {
+		return passes
+	}
+	return f.decide(f.calls)
+}
+
+// struck is what a call that failed says.
+func (b blow) struck() error {
+	if b == refused {
+		return &pq.Error{Severity: "ERROR", Code: pqerror.QueryCanceled, Message: "canceling statement due to statement timeout"}
+	}
+	return io.ErrUnexpectedEOF
+}
+
+func (f *faulty) Driver() driver.Driver { return f.inner }
+
+func (f *faulty) Connect(context.Context) (driver.Conn, error) {
+	if b := f.call(); b != passes {
+		return nil, b.struck()
+	}
+	conn, err := f.inner.Open(f.dsn)
+	if err != nil {
+		return nil, err
+	}
+	return faultyConn{conn.(connection), f}, nil
+}
+
+// connection is what database/sql asks lib/pq's connections for.
+type connection interface {
+	driver.Conn
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.NamedValueChecker
+	driver.SessionResetter
+	driver.Validator
+}
+
+type faultyConn struct {
+	connection
+	f *faulty
+}
+
+func (c faultyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	b := c.f.call()
+	if b == unseen || b == refused {
+		return nil, b.struck()
+	}
+	result, err := c.connection.ExecContext(ctx, query, args)
+	if b == unanswered && err == nil {
+		return nil, b.struck()
+	}
+	return result, err
+}
+
+func (c faultyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	b := c.f.call()
+	if b == unseen || b == refused {
+		return nil, b.struck()
+	}
+	rows, err := c.connection.QueryContext(ctx, query, args)
+	if b == unanswered && err == nil {
+		_ = rows.Close() // reads to the end
+		return nil, b.struck()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &faultyRows{resultSets: rows.(resultSets), f: c.f}, nil
+}
+
+type resultSets interface {
+	driver.Rows
+	driver.RowsNextResultSet
+}
+
+// faultyRows may fail at their first row.
+type faultyRows struct {
+	resultSets
+	f     *faulty
+	begun bool
+}
+
+func (r *faultyRows) Next(row []driver.Value) error {
+	if !r.begun {
+		r.begun = true
+		if b := r.f.call(); b != passes {
+			return b.struck()
+		}
+	}
+	return r.resultSets.Next(row)
+}
