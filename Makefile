@@ -35,10 +35,10 @@ apt_update  = $$as apt-get update -q >/dev/null
 apt_install = $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture test-clients lint fuzz bench deps postgres compiler clients clean
+.PHONY: help build run test test-replicas test-pgbouncer torture test-clients lint fuzz bench deps postgres compiler pgbouncer clients clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/nabu
 	$(GO) build -trimpath -o bin/nabu ./cmd/nabu
@@ -51,6 +51,16 @@ test: deps ## run every test, on private PostgreSQL servers
 	begun=$$(date +%s); \
 	$(GO) test $$race -shuffle=on -timeout=10m $(TESTFLAGS) ./... || { echo "make test: FAILED"; exit 1; }; \
 	echo "make test: all passed after $$(($$(date +%s) - begun)) s"
+
+test-replicas: deps ## run the tests of the API with three replicas on one database
+	NABU_TEST_REPLICAS=3 $(GO) test -shuffle=on -timeout=10m $(TESTFLAGS) ./http
+
+test-pgbouncer: deps pgbouncer ## run the tests that use a database through pgbouncer
+	@pgbouncer=$$(command -v pgbouncer || ls /usr/sbin/pgbouncer 2>/dev/null); \
+	test -n "$$pgbouncer" || { echo "make test-pgbouncer: SKIPPED, there is no pgbouncer on this machine"; exit 0; }; \
+	echo "through $$pgbouncer, in transaction mode"; \
+	NABU_TEST_PGBOUNCER=$$pgbouncer $(GO) test -shuffle=on -timeout=10m $(TESTFLAGS) \
+		./internal/pgtest ./projections ./commands ./reactors ./http
 
 torture: deps ## kill, stop and starve everything nabu needs, for $(TORTURE)
 	@cd commands && $(GO) test -count=1 -timeout=0 -run '^TestEveryCallOfTheDriverMayFail$$'
@@ -110,6 +120,14 @@ compiler:
 		set -e; \
 		$(apt_update); \
 		$(apt_install) gcc libc6-dev; \
+	fi
+
+# An installed pgbouncer must not begin to serve either; the tests start their own.
+pgbouncer:
+	@if ! command -v pgbouncer >/dev/null 2>&1 && ! test -x /usr/sbin/pgbouncer && $(may_install); then \
+		echo "Installing pgbouncer."; \
+		$(apt_update); \
+		$(apt_install) pgbouncer && { $$as systemctl disable --now pgbouncer >/dev/null 2>&1 || true; }; \
 	fi
 
 # OpenStack's clients come from the distribution, and so does the Python that has them.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -106,9 +105,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	})
 	cfg.Executor = a.executor
 	a.server = New(cfg)
-	listening := httptest.NewServer(a.server.Handler())
-	t.Cleanup(listening.Close)
-	a.url = listening.URL
+	a.listen()
 	return a
 }
 

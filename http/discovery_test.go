@@ -100,7 +100,7 @@ type operationAnswer struct {
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	db := &switched{}
-	a := newAPI(t, func(cfg *Config) { cfg.Database = db })
+	a := newAPI(t, func(cfg *Config) { cfg.Database = db }).alone()
 	a.call("GET", "/v2/health", ``, 403, "X-Roles", "member, reader").refused("Not authorized")
 
 	var health operationAnswer

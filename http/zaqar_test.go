@@ -251,7 +251,7 @@ func TestFailures(t *testing.T) {
 	var fail func() error
 	a := newAPI(t, func(cfg *Config) {
 		cfg.Views = brokenViews{cfg.Views.(*projections.Views), func() error { return fail() }}
-	})
+	}).alone()
 
 	fail = func() error { return errors.New("the secret text") }
 	got := a.call("GET", "/v2/queues/q", ``, 500).refused("Internal server error")
@@ -308,7 +308,7 @@ func TestClientLeaves(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t)
+	a := newAPI(t).alone()
 	a.call("PUT", "/v2/queues/a", ``, 201)
 	a.call("PUT", "/messaging/v2/queues/b", ``, 201)
 	a.call("PUT", "/v2/queues/", ``, 400)

@@ -111,13 +111,21 @@ func (d *Database) OwnerURL() string { return d.server.url(postgres.Owner, d.nam
 // AdminURL is the database for the superuser.
 func (d *Database) AdminURL() string { return d.server.url(postgres.Admin, d.name) }
 
-// DB is a pool for the role that serves. It is closed at the end of the test.
+// DB is a pool for the role that serves, through the pooler if there is one. It is closed
+// at the end of the test.
 func (d *Database) DB() *sql.DB { return d.db }
 
 func (s *server) database(t testing.TB, name string) *Database {
 	t.Helper()
 	d := &Database{server: s, name: name}
-	db, err := postgres.Open(d.URL(), maxConns)
+	url := d.URL()
+	var err error
+	if s.pooler != nil {
+		if url, err = s.pooler.url(url); err != nil {
+			t.Fatal("pgtest:", err)
+		}
+	}
+	db, err := postgres.Open(url, maxConns)
 	if err != nil {
 		t.Fatal("pgtest:", err)
 	}

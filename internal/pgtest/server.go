@@ -55,6 +55,7 @@ type server struct {
 	admin  *sql.DB // on a database that nobody gets
 	end    func() error
 	blank  blank
+	pooler *pooler // nil: there is none
 
 	mu    sync.Mutex
 	made  int
@@ -67,6 +68,9 @@ type server struct {
 func newServer(ctx context.Context) (*server, error) {
 	find := privateServer
 	if url := os.Getenv("NABU_TEST_DATABASE_URL"); url != "" {
+		if os.Getenv(poolerVariable) != "" {
+			return nil, fmt.Errorf("%s is for a private server, not for that of NABU_TEST_DATABASE_URL", poolerVariable)
+		}
 		find = func(ctx context.Context) (*server, error) { return givenServer(ctx, url) }
 	}
 	s, err := find(ctx)
@@ -96,7 +100,12 @@ func privateServer(ctx context.Context) (*server, error) {
 	}
 	s := &server{url: private.URL, prefix: "test_"}
 	s.end = func() error {
-		return errors.Join(private.Stop(context.Background()), os.RemoveAll(dir))
+		return errors.Join(s.pooler.stop(), private.Stop(context.Background()), os.RemoveAll(dir))
+	}
+	if program := os.Getenv(poolerVariable); program != "" {
+		if s.pooler, err = startPooler(program, private, filepath.Join(dir, "data")); err != nil {
+			return nil, errors.Join(err, s.end())
+		}
 	}
 	s.admin, err = postgres.Open(s.url(postgres.Admin, "postgres"), 2)
 	if err != nil {
