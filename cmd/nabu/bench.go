@@ -40,7 +40,8 @@ Scenarios:
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
   rows        rows of such messages inserted into a table like the ledger's alone
   skiplocked  claims and deletes on one plain table, by SKIP LOCKED
-  replicas    post with one nabu and with two on the same PostgreSQL
+  replicas    post with one nabu, and with two and three on the same PostgreSQL
+  delay       post with a millisecond of network between nabu and its PostgreSQL
   footprint   memory, and the time to the first answer
   endurance   cycle at half of what it can do, for sixty times --duration, with a
               snapshot held open for half of that
@@ -60,7 +61,7 @@ func newBench(environ environment) *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenario", []string{"baseline", "post"}, strings.Join(bench.Scenarios(), ", ")+"; several run in turn")
 	server := f.String("url", "", "nabu to measure, such as http://127.0.0.1:8888; empty: one of its own")
-	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, skiplocked, replicas and snapshots; empty: that of the own nabu")
+	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, skiplocked, replicas, delay and snapshots; empty: that of the own nabu")
 	f.IntVar(&o.Connections, "concurrency", 32, "connections")
 	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
 	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario")

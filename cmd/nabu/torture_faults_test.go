@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
-	"net/url"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -190,15 +188,14 @@ func beginBehindNetwork(t *testing.T) *tortured {
 		w.databaseArgs(nil))
 }
 
-// networkBefore is a network before a server that is reached through a socket.
+// networkBefore is a network before the server of a database.
 func networkBefore(t *testing.T, database string) *netproxy.Proxy {
 	t.Helper()
-	u, err := url.Parse(database)
+	kind, address, err := postgres.Address(database)
 	if err != nil {
 		t.Fatal(err)
 	}
-	query := u.Query()
-	network, err := netproxy.Start("unix", filepath.Join(query.Get("host"), ".s.PGSQL."+query.Get("port")))
+	network, err := netproxy.Start(kind, address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 func Scenarios() []string {
 	return []string{
 		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge",
-		"baseline", "rows", "skiplocked", "replicas", "footprint", "endurance", "table",
+		"baseline", "rows", "skiplocked", "replicas", "delay", "footprint", "endurance", "table",
 	}
 }
 

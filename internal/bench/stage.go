@@ -18,6 +18,7 @@ type stage struct {
 	nabu     *Process
 	baseline *Process
 	replicas []*Process
+	distant  *distantNabu
 	server   *postgres.Server // nabu's private one
 	filled   map[int]*Posted  // queues to list, by their size
 	supplies map[int]*supply  // queues to claim from, by their size
@@ -34,7 +35,7 @@ func newStage(o Options) *stage {
 
 // close stops what was started and removes the data.
 func (s *stage) close() error {
-	var problems []error
+	problems := []error{s.distant.stop()}
 	for _, p := range append(s.replicas, s.baseline, s.nabu) {
 		if p != nil {
 			problems = append(problems, p.Stop())

@@ -15,6 +15,8 @@ const (
 	largeToSmall      = 1.1
 	manyToOneQueue    = 0.95
 	twoToOneReplica   = 0.8
+	threeToOneReplica = 0.7
+	delayToNone       = 0.3
 	idleMegabytes     = 60.0
 	loadMegabytes     = 200.0
 	firstAnswer       = 3.0 // seconds, with an empty data folder
@@ -24,7 +26,7 @@ const (
 // measureTable measures everything that nabu has to reach.
 func measureTable(ctx context.Context, s *stage, r *Report) error {
 	for _, part := range []func(context.Context, *stage, *Report) error{
-		measureFootprint, measurePosts, measureBatches, measureQueues, measureReplicas, measureLists,
+		measureFootprint, measurePosts, measureBatches, measureQueues, measureReplicas, measureDelay, measureLists,
 		measureClaims, measureBulkClaims, measureWaits, measureLarge,
 	} {
 		if err := part(ctx, s, r); err != nil {
@@ -74,12 +76,18 @@ func measureQueues(ctx context.Context, s *stage, r *Report) error {
 }
 
 func measureReplicas(ctx context.Context, s *stage, r *Report) error {
-	lines, err := s.measure(ctx, replicas("one replica", 32, 1), replicas("two replicas", 32, 2))
-	if err != nil {
-		return err
+	for _, several := range []struct {
+		name           string
+		n, connections int
+		least          float64
+	}{{"two replicas", 2, 32, twoToOneReplica}, {"three replicas", 3, 128, threeToOneReplica}} {
+		lines, err := s.measure(ctx, replicas("one replica", several.connections, 1), replicas(several.name, several.connections, several.n))
+		if err != nil {
+			return err
+		}
+		r.Lines = append(r.Lines, lines...)
+		r.least(fmt.Sprintf("%s / one, %d connections", several.name, several.connections), ratio(lines[1].runs, lines[0].runs), "", several.least)
 	}
-	r.Lines = append(r.Lines, lines...)
-	r.least("two replicas / one", ratio(lines[1].runs, lines[0].runs), "", twoToOneReplica)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -58,6 +59,26 @@ func With(url string, changes map[string]string) (string, error) {
 	}
 	maps.Copy(s, changes)
 	return s.String(), nil
+}
+
+// Address is where the first host of a connection string listens, as net.Dial takes it.
+func Address(url string) (network, address string, err error) {
+	s, err := parse(url)
+	if err != nil {
+		return "", "", err
+	}
+	host, _, _ := strings.Cut(s["host"], ",")
+	port, _, _ := strings.Cut(s["port"], ",")
+	if port == "" {
+		port = defaultPort
+	}
+	switch {
+	case host == "":
+		return "", "", errors.New("the connection string names no host")
+	case isSocket(host):
+		return "unix", filepath.Join(host, ".s.PGSQL."+port), nil
+	}
+	return "tcp", net.JoinHostPort(host, port), nil
 }
 
 // String is the key=value form, in the order of the keys.

@@ -57,6 +57,26 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"postgres://ann@db1/nabu":                      "tcp db1:5432",
+		"postgres://db1:5433,db2/nabu":                 "tcp db1:5433",
+		"host=::1 port=5434,5435":                      "tcp [::1]:5434",
+		"postgres:///nabu?host=/run/pg&port=5433":      "unix /run/pg/.s.PGSQL.5433",
+		"host=/run/pg dbname=nabu password='a secret'": "unix /run/pg/.s.PGSQL.5432",
+	} {
+		network, address, err := Address(text)
+		check(t, err)
+		if got := network + " " + address; got != want {
+			t.Errorf("%q leads to %s, not to %s", text, got, want)
+		}
+	}
+	if _, _, err := Address("dbname=nabu"); err == nil {
+		t.Error("a connection string without a host has an address")
+	}
+}
+
 func TestUnreadableConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, says string }{
