@@ -91,12 +91,21 @@ func (r *running) end() {
 // call makes a request, wants a status, and returns the body.
 func (r *running) call(method, path, body string, status int) string {
 	r.t.Helper()
+	return r.ask(method, path, body, status)
+}
+
+// ask is call with further headers, in pairs.
+func (r *running) ask(method, path, body string, status int, headers ...string) string {
+	r.t.Helper()
 	request, err := http.NewRequestWithContext(r.t.Context(), method, r.url+path, strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	request.Header.Set("Client-ID", "8c9e5b1a-6c1f-4d0c-9b53-6f4e3c1d2a01")
 	request.Header.Set("X-Project-ID", "p1")
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
