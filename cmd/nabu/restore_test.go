@@ -30,11 +30,7 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 	before.call("POST", "/v2/queues/held/messages", `{"messages":[{"ttl":600,"body":"held"}]}`, 201)
 	claim := claimPath(t, before.call("POST", "/v2/queues/held/claims", `{"ttl":300,"grace":60}`, 201))
 
-	load := torment(t, 5*time.Millisecond, strings.TrimPrefix(before.url, "http://"))
-	load.answersOf(200, load.nabus...)
-	runProgram(t, "pg_dump", "--format=custom", "--file="+dump, first.URL(postgres.Admin, postgres.Database))
-	load.answersOf(20, load.nabus...)
-	load.stop()
+	dumpUnderLoad(t, first, before, dump)
 	counting.end()
 	before.end()
 
@@ -67,6 +63,16 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 	if err := newLedgered().read(context.Background(), db); err != nil {
 		t.Error(err)
 	}
+}
+
+// dumpUnderLoad dumps a database while clients post, claim and delete.
+func dumpUnderLoad(t *testing.T, server *postgres.Server, nabu *running, file string) {
+	t.Helper()
+	load := torment(t, 5*time.Millisecond, strings.TrimPrefix(nabu.url, "http://"))
+	defer load.stop()
+	load.answersOf(200, load.nabus...)
+	runProgram(t, "pg_dump", "--format=custom", "--file="+file, server.URL(postgres.Admin, postgres.Database))
+	load.answersOf(20, load.nabus...)
 }
 
 const (
