@@ -3,11 +3,10 @@ package eventstore
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -29,12 +28,20 @@ type FeedConfig struct {
 	// others. Consumers that are not named get all.
 	Types map[string][]string
 	// Poll is how often an idle reader looks for events, and how often one that is not
-	// active tries to become so; 0: DefaultPoll. Wake shortens the first wait, not the
+	// active tries to become so; 0: DefaultPoll. Chance makes each wait up to a quarter
+	// longer or shorter, so that replicas do not all ask at once. Wake shortens the first wait, not the
 	// second.
 	Poll time.Duration
 	// Rest is how long a reader that has read all leaves the database alone at least,
 	// however often it is woken; 0: DefaultRest.
 	Rest time.Duration
+	// Tries is how often a slice is delivered that is refused each time. Then it is halved,
+	// and each half is delivered once, down to the one event at fault; that one is delivered
+	// so often again and then parked. 0: DefaultTries.
+	Tries int
+	// Temporary tells of the error behind a refusal that it will pass, as when the database
+	// is away: such a refusal is not counted among the tries. nil: none will.
+	Temporary func(error) bool
 	// MaxPause bounds the pauses before a slice is delivered again after a Nack and before
 	// the database is asked again after a failure; 0: DefaultMaxPause. They begin with
 	// MinPause, unless MaxPause is less, each is half as long again as the one before, and
@@ -54,6 +61,7 @@ type FeedConfig struct {
 const (
 	DefaultPoll     = 500 * time.Millisecond
 	DefaultRest     = 20 * time.Millisecond
+	DefaultTries    = 10 // within four seconds or so
 	MinPause        = 50 * time.Millisecond
 	DefaultMaxPause = 30 * time.Second
 	DefaultDrain    = 5 * time.Second
@@ -78,6 +86,7 @@ var _ message.Subscriber = (*Feed)(nil)
 func NewFeed(cfg FeedConfig) *Feed {
 	orDefault(&cfg.Poll, DefaultPoll)
 	orDefault(&cfg.Rest, DefaultRest)
+	orDefault(&cfg.Tries, DefaultTries)
 	orDefault(&cfg.MaxPause, DefaultMaxPause)
 	orDefault(&cfg.Drain, DefaultDrain)
 	orDefault(&cfg.MaxEvents, SliceEvents)
@@ -96,18 +105,44 @@ type Slice struct {
 	Consumer string `json:"consumer"`
 	From     int64  `json:"from"` // the checkpoint before the slice
 	To       int64  `json:"to"`   // the checkpoint after it
-	// Events are all with From < position <= To that the consumer wants, in order, at
-	// least one. They are not to be changed: another delivery may carry the same.
+	// Parked: these events were parked, and are delivered again because somebody asked
+	// for it. They lie behind the checkpoint, which they do not move.
+	Parked bool `json:"parked,omitempty"`
+	// Events are all with From < position <= To that the consumer wants, without those
+	// that are parked, in order, at least one. They are not to be changed: another
+	// delivery may carry the same.
 	Events []RecordedEvent `json:"-"`
 }
 
-type sliceKey struct{}
+type deliveryKey struct{}
+
+// delivery is what a message of a feed carries in its context.
+type delivery struct {
+	slice   Slice
+	refusal atomic.Pointer[error]
+}
+
+func deliveryOf(msg *message.Message) *delivery {
+	d, _ := msg.Context().Value(deliveryKey{}).(*delivery)
+	return d
+}
 
 // SliceOf is the slice that a message of a feed carries in its context; false for any
 // other message, and for a copy without the context.
 func SliceOf(msg *message.Message) (Slice, bool) {
-	slice, ok := msg.Context().Value(sliceKey{}).(Slice)
-	return slice, ok
+	d := deliveryOf(msg)
+	if d == nil {
+		return Slice{}, false
+	}
+	return d.slice, true
+}
+
+// Refuse tells the feed why a message is about to be refused: a Nack alone cannot. It
+// does nothing for a message that carries no slice.
+func Refuse(msg *message.Message, why error) {
+	if d := deliveryOf(msg); d != nil {
+		d.refusal.Store(&why)
+	}
 }
 
 // ErrFeedClosed: nobody can subscribe to a feed that was closed.
@@ -122,10 +157,14 @@ var ErrFeedClosed = errors.New("the feed is closed")
 // One message is outstanding at a time. Its payload is the slice as JSON, without the
 // events; SliceOf has them. Ack moves the checkpoint to the slice's end, if it is still
 // at its beginning. Otherwise somebody else has moved it, such as a handler by
-// MoveCheckpoint in its own transaction, and the feed goes on from where it is. Nack
+// Slice.Settle in its own transaction, and the feed goes on from where it is. Nack
 // delivers the same slice again after a pause, unless the checkpoint has moved. So each
 // event is delivered at least once, and again only when it was not acknowledged, when
 // the Ack could not be written down, or when somebody sends the consumer back.
+//
+// What is refused too often (Tries) is parked, and with it whatever follows on the same
+// stream, so that each stream is handled in order; the rest of the history goes on.
+// Retry has what is parked delivered again, Skip leaves an event out.
 //
 // Of all readers of one consumer, in whatever process, one is active: the one whose
 // session holds the consumer's lock. If it loses its connection, another may become
@@ -192,233 +231,4 @@ func (f *Feed) Close() error {
 	f.mu.Unlock()
 	f.running.Wait()
 	return nil
-}
-
-// reader is what one call of Subscribe has begun.
-type reader struct {
-	feed     *Feed
-	consumer string
-	out      chan *message.Message
-	wake     chan int64 // the highest head that was told since the last look
-	pauses   *backoff.ExponentialBackOff
-
-	// Behind the checkpoint passedFrom nothing is wanted up to passed. That is written
-	// down only now and then.
-	passedFrom, passed int64
-}
-
-// tell leaves word of a head.
-func (r *reader) tell(head int64) {
-	for {
-		select {
-		case r.wake <- head:
-			return
-		case earlier := <-r.wake:
-			head = max(head, earlier)
-		}
-	}
-}
-
-// run reads until ctx ends. Where another reader is active, or the database fails, it
-// tries again later.
-func (r *reader) run(ctx context.Context) {
-	defer close(r.out)
-	for ctx.Err() == nil {
-		pause := r.feed.Poll
-		if err := r.follow(ctx); err != nil && ctx.Err() == nil {
-			r.feed.Log.Warn("the feed of a consumer was interrupted", "consumer", r.consumer, "error", err)
-			pause = r.pauses.NextBackOff()
-		}
-		_ = sleep(ctx, pause)
-	}
-}
-
-// follow delivers the history for as long as this reader is the active one and nothing
-// fails. It returns nil when another one is.
-func (r *reader) follow(ctx context.Context) error {
-	conn, err := r.feed.DB.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	held, err := lockConsumer(ctx, conn, r.consumer)
-	if err != nil || !held {
-		return errors.Join(err, conn.Close())
-	}
-	defer unlockConsumer(conn, r.consumer)
-	// Who takes a consumer's checkpoint away lets it begin anew.
-	if err := register(ctx, conn, r.consumer, r.feed.From[r.consumer]); err != nil {
-		return err
-	}
-	for {
-		at, head, err := look(ctx, conn, r.consumer)
-		if err != nil {
-			return err
-		}
-		for at < head && ctx.Err() == nil {
-			if at, err = r.advance(ctx, conn, at, head); err != nil {
-				return err
-			}
-		}
-		r.pauses.Reset() // all is read, nothing fails
-		if err := sleep(ctx, min(r.feed.Rest, r.feed.Poll)); err != nil {
-			return err
-		}
-		if err := r.await(ctx, at); err != nil {
-			return err
-		}
-	}
-}
-
-// await waits until there may be something after a position.
-func (r *reader) await(ctx context.Context, at int64) error {
-	poll := time.NewTimer(r.feed.Poll)
-	defer poll.Stop()
-	for {
-		select {
-		case head := <-r.wake:
-			if head > at {
-				return nil
-			}
-		case <-poll.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// advance delivers the slice after a position until it is acknowledged or the
-// checkpoint has moved, and returns where to go on.
-func (r *reader) advance(ctx context.Context, conn *sql.Conn, at, head int64) (int64, error) {
-	slice, err := r.read(ctx, conn, at, head)
-	if err != nil {
-		return 0, err
-	}
-	if len(slice.Events) == 0 {
-		return r.pass(ctx, conn, slice)
-	}
-	for at == slice.From {
-		acked, err := r.deliver(ctx, slice)
-		if err != nil {
-			return 0, err
-		}
-		if acked {
-			r.pauses.Reset()
-			return r.settle(ctx, conn, slice)
-		}
-		if err := sleep(ctx, r.pauses.NextBackOff()); err != nil {
-			return 0, err
-		}
-		if at, _, err = look(ctx, conn, r.consumer); err != nil {
-			return 0, err
-		}
-	}
-	return at, nil
-}
-
-// read reads the slice after a position. It has no events where none are wanted.
-func (r *reader) read(ctx context.Context, conn *sql.Conn, at, head int64) (Slice, error) {
-	slice := Slice{Consumer: r.consumer, From: at}
-	var err error
-	if types := r.feed.Types[r.consumer]; types != nil {
-		if r.passedFrom != at || r.passed > head {
-			r.passed = at
-		}
-		slice.Events, slice.To, err = readSliceOf(ctx, conn, r.passed, head, r.feed.MaxEvents, r.feed.MaxBytes, types)
-		return slice, err
-	}
-	slice.Events, slice.To, err = readSlice(ctx, conn, at, head, r.feed.MaxEvents, r.feed.MaxBytes)
-	return slice, err
-}
-
-// maxUnwritten is how many events that nobody wants are passed before that is written
-// down.
-const maxUnwritten = 10_000
-
-// pass goes on behind events that the consumer does not want.
-func (r *reader) pass(ctx context.Context, conn *sql.Conn, slice Slice) (int64, error) {
-	if slice.To-slice.From >= maxUnwritten {
-		return r.settle(ctx, conn, slice)
-	}
-	r.passedFrom, r.passed = slice.From, slice.To
-	return slice.To, nil
-}
-
-// deliver hands a slice over and waits for the answer. It fails only when ctx ends
-// before the answer has come, for which it then waits a while.
-func (r *reader) deliver(ctx context.Context, slice Slice) (acked bool, err error) {
-	payload, err := json.Marshal(slice)
-	if err != nil {
-		return false, fmt.Errorf("encode a slice: %w", err)
-	}
-	msgCtx, end := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), sliceKey{}, slice))
-	defer end()
-	msg := message.NewMessageWithContext(msgCtx, fmt.Sprintf("%s/%d-%d", slice.Consumer, slice.From, slice.To), payload)
-	if ctx.Err() != nil { // select would choose by chance
-		return false, ctx.Err()
-	}
-	select {
-	case r.out <- msg:
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	select {
-	case <-msg.Acked():
-		return true, nil
-	case <-msg.Nacked():
-		return false, nil
-	case <-ctx.Done():
-	}
-	drain := time.NewTimer(r.feed.Drain)
-	defer drain.Stop()
-	select {
-	case <-msg.Acked():
-		return true, nil
-	case <-msg.Nacked():
-	case <-drain.C:
-	}
-	return false, ctx.Err()
-}
-
-// settleTime bounds each try to write a checkpoint down.
-const settleTime = 3 * time.Second
-
-// settle writes down that a slice was handled, and returns where to go on. What is
-// done is done: it is written down also when the reader is about to end, and through
-// another connection when its own is lost.
-func (r *reader) settle(ctx context.Context, conn *sql.Conn, slice Slice) (int64, error) {
-	ctx = context.WithoutCancel(ctx)
-	err := r.move(ctx, conn, slice)
-	if err != nil && !errors.Is(err, ErrMoved) {
-		err = r.move(ctx, r.feed.DB, slice)
-	}
-	if !errors.Is(err, ErrMoved) {
-		return slice.To, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
-	defer cancel()
-	at, _, err := look(ctx, conn, r.consumer)
-	if err == nil && at != slice.To {
-		r.feed.Log.Info("somebody else has moved the checkpoint of a consumer",
-			"consumer", r.consumer, "from", slice.From, "to", at)
-	}
-	return at, err
-}
-
-func (r *reader) move(ctx context.Context, tx Tx, slice Slice) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
-	defer cancel()
-	return MoveCheckpoint(ctx, tx, r.consumer, slice.From, slice.To)
-}
-
-// sleep waits for a time. It fails when ctx ends first.
-func sleep(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

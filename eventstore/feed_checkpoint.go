@@ -60,16 +60,27 @@ ON CONFLICT (name) DO NOTHING`, consumer, start == AtHead)
 	return nil
 }
 
-// look finds a consumer's checkpoint and the ledger's head: two index probes.
-func look(ctx context.Context, tx Tx, consumer string) (at, head int64, err error) {
+// standing is where a consumer stands.
+type standing struct {
+	at, head int64
+	parks    bool // something is parked
+	asked    bool // and some of it, behind the checkpoint, is to be delivered again
+}
+
+// look finds a consumer's checkpoint, the ledger's head and whether something is parked:
+// a few index probes.
+func look(ctx context.Context, tx Tx, consumer string) (s standing, err error) {
 	err = tx.QueryRowContext(ctx, `
-SELECT c.position, coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0)
+SELECT c.position, coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0),
+    EXISTS (SELECT FROM ledger.parked p WHERE p.consumer = c.name AND p.skipped_at IS NULL),
+    EXISTS (SELECT FROM ledger.parked p
+        WHERE p.consumer = c.name AND p.asked AND p.skipped_at IS NULL AND p.position <= c.position)
 FROM ledger.consumers c
-WHERE c.name = $1::text`, consumer).Scan(&at, &head)
+WHERE c.name = $1::text`, consumer).Scan(&s.at, &s.head, &s.parks, &s.asked)
 	if err != nil {
-		return 0, 0, fmt.Errorf("read the checkpoint of %s: %w", consumer, err)
+		return standing{}, fmt.Errorf("read the checkpoint of %s: %w", consumer, err)
 	}
-	return at, head, nil
+	return s, nil
 }
 
 var (

@@ -220,6 +220,26 @@ CREATE TABLE ledger.consumers (
     CONSTRAINT consumers_position CHECK (position >= 0)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- Events that a consumer could not handle, and those behind them on their streams, which
+-- wait so that each stream is handled in order. Those that were given up stay, with the
+-- reason.
+CREATE TABLE ledger.parked (
+    consumer   text        COLLATE "C" NOT NULL,
+    position   bigint      NOT NULL,
+    stream     text        COLLATE "C" NOT NULL,
+    error      text, -- of the last try; NULL: it waits behind another
+    attempts   integer     NOT NULL DEFAULT 0,
+    parked_at  timestamptz NOT NULL,
+    tried_at   timestamptz,
+    asked      boolean     NOT NULL DEFAULT false, -- to be delivered again
+    skipped_at timestamptz, -- given up
+    reason     text,
+    CONSTRAINT parked_pkey PRIMARY KEY (consumer, position),
+    CONSTRAINT parked_reason CHECK ((skipped_at IS NULL) = (reason IS NULL))
+);
+CREATE INDEX parked_streams ON ledger.parked (consumer, stream, position) WHERE skipped_at IS NULL;
+CREATE INDEX parked_asked ON ledger.parked (consumer, position) WHERE asked AND skipped_at IS NULL;
+
 SELECT ledger.extend(1, 10000000);
 
 REVOKE ALL ON FUNCTION ledger.extend(bigint, bigint) FROM PUBLIC;
@@ -233,7 +253,7 @@ BEGIN
         GRANT USAGE ON SCHEMA ledger TO nabu_app;
         GRANT SELECT, INSERT ON ledger.events TO nabu_app;
         GRANT SELECT ON ledger.partitions, ledger.migrations TO nabu_app;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.idempotency_keys, ledger.consumers TO nabu_app;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.idempotency_keys, ledger.consumers, ledger.parked TO nabu_app;
         GRANT EXECUTE ON FUNCTION ledger.extend(bigint, bigint) TO nabu_app;
     END IF;
 END
