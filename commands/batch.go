@@ -237,7 +237,7 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	if err != nil {
 		return LongWay, err
 	}
-	kept, err := e.keepAnswers(ctx, w, now)
+	kept, err := e.keep(ctx, w, now)
 	if err != nil {
 		return LongWay, err
 	}

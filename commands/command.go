@@ -8,6 +8,7 @@ import (
 	"context"
 
 	"nabu/domain"
+	"nabu/eventstore"
 )
 
 // Command is a request to change something; R is what its caller gets.
@@ -59,6 +60,11 @@ type Request struct {
 	// one's answer and changes nothing, for a day.
 	IdempotencyKey string
 	RequestHash    [32]byte
+	// Handled is the slice of the feed that the command reports on; nil: none. It is
+	// settled in the transaction that appends what the command decides, or appends
+	// nothing. If somebody else has settled it, the command is refused with
+	// eventstore.ErrMoved; if the decision is a refusal, the slice is not settled.
+	Handled *eventstore.Slice
 }
 
 type requestKey struct{}

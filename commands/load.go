@@ -28,7 +28,10 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 	if err := e.loadSweeps(ctx, w, now); err != nil {
 		return err
 	}
-	return e.findAnswers(ctx, w, now)
+	if err := e.findAnswers(ctx, w, now); err != nil {
+		return err
+	}
+	return e.claimReported(ctx, w)
 }
 
 // queues are those that the commands are about.
