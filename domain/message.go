@@ -23,6 +23,11 @@ func PlaceOf(position int64, index int) Place {
 	return Place(position<<placeIndexBits | int64(index))
 }
 
+// Parts are the event's position and the message's index in it.
+func (p Place) Parts() (position int64, index int) {
+	return int64(p) >> placeIndexBits, int(p & (1<<placeIndexBits - 1))
+}
+
 // MessageID names a message for ever. It is a UUID of version 8 that carries the
 // place of posting and 59 random bits, so an id still marks a point in its queue
 // when the message is gone.

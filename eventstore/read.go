@@ -20,6 +20,8 @@ var (
 	pageSQL string
 	//go:embed sql/stream.sql
 	streamSQL string
+	//go:embed sql/positions.sql
+	positionsSQL string
 )
 
 // PageSize is how many events one statement reads. Pages cost no more than one
@@ -50,6 +52,16 @@ func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEv
 func ReadStream(ctx context.Context, tx Tx, stream string, after int64) iter.Seq2[RecordedEvent, error] {
 	return readPages(ctx, tx, after, func(e RecordedEvent) int64 { return e.Version },
 		func(after int64) (string, []any) { return streamSQL, []any{stream, after, PageSize} })
+}
+
+// ReadPositions reads the events at some positions, in order. Those that are not there are
+// left out.
+func ReadPositions(ctx context.Context, tx Tx, positions []int64) ([]RecordedEvent, error) {
+	events, err := readPage(ctx, tx, positionsSQL, []any{pgarray.BigInts(positions)})
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return events, nil
 }
 
 // readPages yields the events of page after page until one is not full.

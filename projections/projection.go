@@ -9,6 +9,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"slices"
 
 	"nabu/eventstore"
 )
@@ -31,10 +32,9 @@ type Projection struct {
 // the order in which they are applied.
 var Inline = []Projection{Queues, Messages}
 
-// Create makes the tables of all inline projections in the first schema of the
-// search path.
+// Create makes the tables of all projections in the first schema of the search path.
 func Create(ctx context.Context, tx eventstore.Tx) error {
-	for _, p := range Inline {
+	for _, p := range slices.Concat(Inline, Async) {
 		if _, err := tx.ExecContext(ctx, p.DDL); err != nil {
 			return fmt.Errorf("create projection %s: %w", p.Name, err)
 		}

@@ -19,10 +19,16 @@ type database struct {
 	write   *sql.DB
 	read    *sql.DB
 	direct  *sql.DB // around a pooler, for the feed's readers
+	// directURL is where direct leads.
+	directURL string
 }
 
-// directConnections is one for each consumer of the feed, and one more.
-const directConnections = 2
+// directConnections is one for each consumer of the feed, and one more. bellConnections
+// are those by which nabus on one database wake each other.
+const (
+	directConnections = 3
+	bellConnections   = 2
+)
 
 // lockPatience is how long to wait for another nabu that holds the data folder.
 const lockPatience = 10 * time.Second
@@ -57,14 +63,14 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	if d.write, err = postgres.OpenWriter(appURL, answerPatience); err != nil {
 		return d, misconfigured(err)
 	}
-	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1-directConnections); err != nil {
+	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1-directConnections-bellConnections); err != nil {
 		return d, misconfigured(err)
 	}
-	direct := appURL
+	d.directURL = appURL
 	if cfg.DirectDatabaseURL != "" {
-		direct = cfg.DirectDatabaseURL
+		d.directURL = cfg.DirectDatabaseURL
 	}
-	if d.direct, err = postgres.Open(direct, directConnections); err != nil {
+	if d.direct, err = postgres.Open(d.directURL, directConnections); err != nil {
 		return d, misconfigured(err)
 	}
 	return d, inspect(ctx, d.read, log)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
 	"nabu/commands"
+	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/postgres"
 	"nabu/projections"
 	"nabu/reactors"
 )
@@ -22,6 +25,7 @@ import (
 type reacting struct {
 	feed    *eventstore.Feed
 	sweeper *reactors.Sweeper
+	bell    *postgres.Bell // nil: other replicas are not told
 	router  *message.Router
 	end     context.CancelFunc
 	running sync.WaitGroup
@@ -33,8 +37,18 @@ const reactorPatience = 5 * time.Second
 // feedPace is how often the feed looks for something new.
 const feedPace = time.Second
 
+// Bounds of a slice. Nobody waits for the consumers there are, and a slice costs a flush.
+const (
+	feedEvents = 5000
+	feedBytes  = 4 << 20
+)
+
 // react starts the reactors. It fails when they cannot subscribe to the feed.
 func react(ctx context.Context, db *database, executor *commands.Executor, log *slog.Logger) (*reacting, error) {
+	pooled, err := isPooled(ctx, db.direct)
+	if err != nil {
+		return nil, fmt.Errorf("look for a pooler: %w", err)
+	}
 	// The router speaks of its handlers' coming and going; that is nobody's business.
 	quiet := watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{
 		slog.LevelInfo: slog.LevelDebug, slog.LevelDebug: slog.LevelDebug - 4,
@@ -43,25 +57,83 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 	if err != nil {
 		return nil, fmt.Errorf("make the reactors' router: %w", err)
 	}
-	router.AddMiddleware(middleware.Recoverer)
+	router.AddMiddleware(tellWhy, middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	r := &reacting{router: router, end: end, feed: eventstore.NewFeed(eventstore.FeedConfig{
-		DB: db.direct, Log: log, Poll: feedPace, Rest: feedPace, // nobody waits for the sweeper
-		Types: map[string][]string{reactors.SweeperConsumer: reactors.SweeperTypes},
+		DB: db.direct, Log: log, Poll: feedPace, Rest: feedPace, Temporary: passes,
+		MaxEvents: feedEvents, MaxBytes: feedBytes,
+		Types: map[string][]string{
+			reactors.SweeperConsumer:      reactors.SweeperTypes,
+			projections.MessageIndex.Name: projections.MessageIndexTypes,
+		},
 	})}
 	r.sweeper = reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
 	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, r.sweeper.React)
-
-	failed := make(chan error, 1)
-	r.running.Go(func() { failed <- router.Run(ctx) })
-	select {
-	case <-router.Running():
-	case err := <-failed:
-		end()
-		return nil, errors.Join(fmt.Errorf("start the reactors: %w", err), r.feed.Close())
+	for _, p := range projections.Async {
+		router.AddConsumerHandler(p.Name, p.Name, r.feed, reactors.Projector{Projection: p, DB: db.read}.React)
+	}
+	if err := r.start(ctx); err != nil {
+		return nil, err
 	}
 	r.running.Go(func() { r.sweeper.Run(ctx) })
+	if pooled {
+		log.Warn("direct_database_url leads through a transaction pooler, so several nabus may work for one consumer, and none hears of the others' events before it looks")
+		return r, nil
+	}
+	r.ringFor(ctx, db.directURL, log)
 	return r, nil
+}
+
+// start runs the router until ctx ends, and returns when all have subscribed.
+func (r *reacting) start(ctx context.Context) error {
+	failed := make(chan error, 1)
+	r.running.Go(func() { failed <- r.router.Run(ctx) })
+	select {
+	case <-r.router.Running():
+		return nil
+	case err := <-failed:
+		r.end()
+		return errors.Join(fmt.Errorf("start the reactors: %w", err), r.feed.Close())
+	}
+}
+
+// ringFor lets the feeds of several nabus on one database wake each other.
+func (r *reacting) ringFor(ctx context.Context, url string, log *slog.Logger) {
+	r.bell = postgres.NewBell(url, func() { r.feed.Wake(math.MaxInt64) }, log)
+	r.running.Go(func() {
+		if err := r.bell.Run(ctx); err != nil {
+			log.Warn("other nabus on the database are not told of new events", "error", err)
+		}
+	})
+}
+
+// wake tells all feeds that the ledger has grown up to a position.
+func (r *reacting) wake(head int64) {
+	r.feed.Wake(head)
+	if r.bell != nil {
+		r.bell.Ring()
+	}
+}
+
+// tellWhy tells the feed why a handler refuses a message. The router only says that it
+// does.
+func tellWhy(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		produced, err := next(msg)
+		if err != nil {
+			eventstore.Refuse(msg, err)
+		}
+		return produced, err
+	}
+}
+
+// passes tells that an error of a handler has nothing to do with the events.
+func passes(err error) bool {
+	if refused, ok := errors.AsType[*domain.Error](err); ok {
+		return refused.Code == domain.Unavailable
+	}
+	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, eventstore.ErrMoved) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // stop ends the reactors and waits for them.

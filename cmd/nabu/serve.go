@@ -92,12 +92,13 @@ func (s *service) start(ctx context.Context) error {
 		Limits: s.Limits, Log: s.log, Observe: func(r commands.BatchReport) {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
-				reactors.feed.Wake(r.Head)
+				reactors.wake(r.Head)
 				reactors.sweeper.Posted(r.Posted)
 			}
 		},
 	})
 	m.watch(s.executor)
+	m.registry.MustRegister(newConsumerMetrics(s.database.read, s.log))
 	if s.reactors, err = react(ctx, s.database, s.executor, s.log); err != nil {
 		return errors.Join(err, listener.Close())
 	}

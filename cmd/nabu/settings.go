@@ -95,8 +95,8 @@ var serviceSettings = []setting{
 		help:  "way to the same database around a transaction pooler, for migrations and the feed; empty: database_url",
 		field: func(c *config) any { return &c.DirectDatabaseURL },
 	}, {
-		key: "max_connections", fallback: "16", rule: between(4, 1000),
-		help:  "most connections to the database; one writes, two are for the feed",
+		key: "max_connections", fallback: "16", rule: between(8, 1000),
+		help:  "most connections to the database; one writes, five are for the feed",
 		field: func(c *config) any { return &c.MaxConnections },
 	}, {
 		key: "shutdown_timeout", fallback: "30s", rule: positive,

@@ -31,7 +31,7 @@ const (
 	ringPause     = time.Second           // after a failure
 	pingEvery     = 45 * time.Second      // so that a connection that died silently is noticed
 	minReconnect  = 100 * time.Millisecond
-	maxReconnect  = 2 * time.Second
+	maxReconnect  = time.Second
 	listenTimeout = "5" // seconds to connect
 )
 

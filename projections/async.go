@@ -1,0 +1,37 @@
+package projections
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"nabu/eventstore"
+)
+
+// Async are the projections that are written after the commit, each by the consumer of
+// the feed that bears its name. Nobody may rely on them to be up to date.
+var Async = []Projection{MessageIndex}
+
+// Follow brings a projection forward by a slice of the feed and settles the slice, in one
+// transaction, so each event is applied once. It fails with eventstore.ErrMoved when
+// somebody else has done it.
+func (p Projection) Follow(ctx context.Context, db *sql.DB, slice eventstore.Slice) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("project %s: %w", p.Name, err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := slice.Claim(ctx, tx); err != nil {
+		return fmt.Errorf("project %s: %w", p.Name, err)
+	}
+	if err := p.Apply(ctx, tx, slice.Events); err != nil {
+		return fmt.Errorf("project %s: %w", p.Name, err)
+	}
+	if err := slice.Settle(ctx, tx); err != nil {
+		return fmt.Errorf("project %s: %w", p.Name, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("project %s: %w", p.Name, err)
+	}
+	return nil
+}

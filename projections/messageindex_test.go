@@ -1,0 +1,245 @@
+package projections_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/projections"
+)
+
+// history is all that was recorded in the house's project.
+func (h *house) history() (history []eventstore.RecordedEvent) {
+	h.Helper()
+	for e, err := range eventstore.ReadAll(h.Context(), h.db, h.from, 1<<62) {
+		if err != nil {
+			h.Fatal(err)
+		}
+		if e.Origin.Project == h.project {
+			history = append(history, e)
+		}
+	}
+	return history
+}
+
+// index lets the message index follow the history as its consumer does, in slices.
+func (h *house) index(history []eventstore.RecordedEvent, size int) {
+	h.Helper()
+	at := int64(0)
+	if err := h.db.QueryRow(`SELECT position FROM ledger.consumers WHERE name = 'message-index'`).Scan(&at); err != nil {
+		h.Fatal(err)
+	}
+	wanted := slices.DeleteFunc(slices.Clone(history), func(e eventstore.RecordedEvent) bool {
+		return e.Position <= at || !slices.Contains(projections.MessageIndexTypes, e.Event.EventType())
+	})
+	for part := range slices.Chunk(wanted, size) {
+		slice := eventstore.Slice{Consumer: "message-index", From: at, To: part[len(part)-1].Position, Events: part}
+		if err := projections.MessageIndex.Follow(h.Context(), h.db, slice); err != nil {
+			h.Fatal(err)
+		}
+		if err := projections.MessageIndex.Follow(h.Context(), h.db, slice); !errors.Is(err, eventstore.ErrMoved) {
+			h.Fatalf("the same slice again: %v", err)
+		}
+		at = slice.To
+	}
+}
+
+func newIndexedHouse(t *testing.T) *house {
+	h := newHouse(t)
+	if _, err := h.db.Exec(`INSERT INTO ledger.consumers VALUES ('message-index', 0, now())`); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// story is the positions of a message's story behind that of the house's beginning.
+func (h *house) story(id domain.MessageID) []int64 {
+	h.Helper()
+	story, err := h.views.MessageStory(h.Context(), id)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return positionsOf(story.Events)
+}
+
+func positionsOf(events []eventstore.RecordedEvent) []int64 {
+	positions := []int64{}
+	for _, e := range events {
+		positions = append(positions, e.Position)
+	}
+	return positions
+}
+
+// TestTheStoryOfAMessage: from its posting to what took its row away, through another
+// queue if it was moved.
+func TestTheStoryOfAMessage(t *testing.T) {
+	t.Parallel()
+	h := newIndexedHouse(t)
+	h.create("a", `{"_max_claim_count": 1, "_dead_letter_queue": "b"}`)
+	moved := h.post("a", "c", plain(`1`))[0]
+	claim := func(queue string) domain.ClaimID {
+		id := uuid.New()
+		run(h, commands.ClaimMessages{Queue: h.id(queue), Claiming: domain.Claiming{
+			Claim: id, Life: domain.ClaimLife{TTL: 60, Grace: 60}, Limit: 5,
+		}})
+		return id
+	}
+	first := claim("a")
+	run(h, commands.ReleaseClaim{Queue: h.id("a"), Claim: first})
+	claim("a") // the second time is once too often
+	purged := h.post("b", "c", plain(`2`))[0]
+	claim("b")
+	run(h, commands.PurgeQueue{Queue: h.id("b")})
+	h.post("b", "c", plain(`3`))
+	(&walk{house: h}).sweep()
+	run(h, commands.DeleteQueue{Queue: h.id("b")})
+	history := h.history()
+	types := func(id domain.MessageID) (types []string) {
+		story, err := h.views.MessageStory(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range story.Events {
+			types = append(types, e.Event.EventType())
+		}
+		return types
+	}
+	if diff := cmp.Diff([]string{"messages.posted.v1"}, types(moved)); diff != "" {
+		t.Errorf("before the index knows (-want +got):\n%s", diff)
+	}
+	h.index(history, 100)
+	if diff := cmp.Diff([]string{
+		"messages.posted.v1", "messages.claimed.v1", "claim.released.v1", "messages.moved-out.v1", "messages.moved-in.v1",
+		"messages.claimed.v1", "queue.purged.v1", "messages.swept.v1",
+	}, types(moved)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"messages.posted.v1", "messages.claimed.v1", "queue.purged.v1", "messages.swept.v1"}, types(purged)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, id := range map[string]domain.MessageID{
+		"another salt":     domain.NewMessageID(domain.PostingPlace(moved), 1),
+		"no message there": domain.NewMessageID(domain.PlaceOf(1, 0), 1),
+		"behind the head":  domain.NewMessageID(domain.PlaceOf(1<<40, 0), 1),
+	} {
+		_, err := h.views.MessageStory(t.Context(), id)
+		if refused, ok := errors.AsType[*domain.Error](err); !ok || refused.Code != domain.NotFound {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	story, err := h.views.MessageStory(t.Context(), moved)
+	if last := history[len(history)-1].Position; err != nil || story.Upto != last || story.Head != last {
+		t.Errorf("the index knows %d of %d, %v", story.Upto, story.Head, err)
+	}
+}
+
+// TestStoriesAreWholeWhateverHappens compares the index with a plain walk through a random
+// history.
+func TestStoriesAreWholeWhateverHappens(t *testing.T) {
+	t.Parallel()
+	h := newIndexedHouse(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		h.project = uuid.NewString()
+		if err := h.db.QueryRow(`SELECT coalesce(max(position), 0) FROM ledger.events`).Scan(&h.from); err != nil {
+			rt.Fatal(err)
+		}
+		w := walk{house: h, T: rt}
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			h.now = h.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(rt, "seconds"))*time.Second + time.Millisecond)
+			w.step()
+		}
+		history := h.history()
+		h.index(history, rapid.IntRange(1, 9).Draw(rt, "slice"))
+		for _, id := range w.posted {
+			if diff := cmp.Diff(told(history, id), h.story(id)); diff != "" {
+				rt.Fatalf("message %s (-walk +story):\n%s", id, diff)
+			}
+		}
+	})
+}
+
+// told is the story of a message as a walk through the history tells it.
+func told(history []eventstore.RecordedEvent, id domain.MessageID) []int64 {
+	var (
+		story       []int64
+		queue       int64
+		place       domain.Place
+		expires     time.Time
+		there, gone bool // there: it has a row. gone: nobody can see it
+	)
+	arrive := func(at int64, i int, number int64, end time.Time) {
+		queue, place, expires, there, gone = number, domain.PlaceOf(at, i), end, true, false
+	}
+	for _, recorded := range history {
+		named, ends := false, false
+		at := recorded.RecordedAt
+		hold := func(messages []domain.ClaimedMessage, seconds int) {
+			for _, m := range messages {
+				if m.ID == id {
+					named = true
+					if m.Extended {
+						expires = at.Add(time.Duration(seconds) * time.Second)
+					}
+				}
+			}
+		}
+		among := func(messages []domain.MessageAt) bool {
+			return slices.ContainsFunc(messages, func(m domain.MessageAt) bool { return m.ID == id })
+		}
+		switch e := recorded.Event.(type) {
+		case domain.MessagesPosted:
+			for i, m := range e.Messages {
+				if m.ID == id {
+					named = true
+					arrive(recorded.Position, i, e.Number, at.Add(time.Duration(m.TTL)*time.Second))
+				}
+			}
+		case domain.MessagesMovedIn:
+			for i, m := range e.Messages {
+				if m.ID == id {
+					named = true
+					arrive(recorded.Position, i, e.Number, m.Expires)
+				}
+			}
+		case domain.MessagesClaimed:
+			hold(e.Messages, e.TTL+e.Grace)
+		case domain.ClaimRenewed:
+			hold(e.Messages, e.TTL+e.Grace)
+		case domain.ClaimReleased:
+			named = among(e.Messages)
+		case domain.MessagesPopped:
+			named = among(e.Messages)
+			ends = named
+		case domain.MessagesMovedOut:
+			named = among(e.Messages)
+			ends = named
+		case domain.MessagesDeleted:
+			named = slices.ContainsFunc(e.Messages, func(m domain.DeletedMessage) bool { return m.ID == id })
+			ends = named
+		case domain.QueuePurged:
+			named = there && !gone && e.Number == queue
+			gone = gone || named
+		case domain.QueueDeleted:
+			named = there && !gone && e.Number == queue
+			gone = gone || named
+		case domain.MessagesSwept:
+			named = there && e.Number == queue && (place <= e.Upto || slices.ContainsFunc(e.Expired, func(r domain.PlaceRange) bool {
+				return r.First <= place && place <= r.Last && !at.Before(expires)
+			}))
+			ends = named
+		}
+		if named {
+			story = append(story, recorded.Position)
+		}
+		there = there && !ends
+	}
+	return story
+}
