@@ -162,8 +162,12 @@ func changeParked(ctx context.Context, db *sql.DB, consumer string, change func(
 		return fmt.Errorf("change what is parked for %s: %w", consumer, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := lockParked(ctx, tx, consumer); err != nil {
+	known, err := lockParked(ctx, tx, consumer)
+	if err != nil {
 		return err
+	}
+	if !known {
+		return domain.Errorf(domain.NotFound, "no consumer is called %s", consumer)
 	}
 	if err := change(tx); err != nil {
 		return err

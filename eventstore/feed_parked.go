@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"errors"
 	"fmt"
 
 	"nabu/internal/pgarray"
@@ -74,12 +75,14 @@ func (s Slice) positions() []int64 {
 }
 
 // lockParked lets nobody else change what is parked for a consumer until the
-// transaction ends. What is parked is read by statements behind it.
-func lockParked(ctx context.Context, tx Tx, consumer string) error {
-	if _, err := tx.ExecContext(ctx, `SELECT FROM ledger.consumers WHERE name = $1::text FOR UPDATE`, consumer); err != nil {
-		return fmt.Errorf("lock what is parked for %s: %w", consumer, err)
+// transaction ends. What is parked is read by statements behind it. It tells whether
+// there is such a consumer.
+func lockParked(ctx context.Context, tx Tx, consumer string) (known bool, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT true FROM ledger.consumers WHERE name = $1::text FOR UPDATE`, consumer).Scan(&known)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, fmt.Errorf("lock what is parked for %s: %w", consumer, err)
 	}
-	return nil
+	return known, nil
 }
 
 // hold parks those of a consumer's next events whose streams have something parked, and
@@ -91,7 +94,7 @@ func hold(ctx context.Context, conn *sql.Conn, consumer string, events []Recorde
 		return nil, fmt.Errorf("hold events of %s: %w", consumer, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := lockParked(ctx, tx, consumer); err != nil {
+	if _, err := lockParked(ctx, tx, consumer); err != nil {
 		return nil, err
 	}
 	held, err := holdStreams(ctx, tx, consumer, events)

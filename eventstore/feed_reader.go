@@ -264,7 +264,7 @@ func (r *reader) read(ctx context.Context, conn *sql.Conn, at, head int64) (Slic
 // is written down.
 const (
 	maxUnwritten     = 10_000
-	maxUnwrittenTime = 10 * time.Second
+	maxUnwrittenTime = 3 * time.Second
 )
 
 // pass goes on behind events that the consumer does not want.

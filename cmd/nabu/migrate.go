@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"nabu/internal/postgres"
 	"nabu/migrations"
 )
 
@@ -91,26 +89,4 @@ func showSteps(out io.Writer, f form, steps []migrations.Migration) error {
 		return writeJSON(out, shown)
 	}
 	return writeTable(out, rows)
-}
-
-// withOwner hands over a way to the database as the role that migrates: the
-// operator's own, or the private one, be it of a running nabu or started for this.
-func withOwner(c *cobra.Command, environ environment, use func(ctx context.Context, url string) error) (err error) {
-	cfg, _, err := loadConfig(c.Flags(), environ)
-	if err != nil {
-		return err
-	}
-	if cfg.DatabaseURL != "" {
-		return use(c.Context(), cfg.DirectDatabaseURL)
-	}
-	server, err := postgres.Attach(c.Context(), privateConfig(cfg, environ, nil, c.CommandPath()))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), cfg.ShutdownTimeout)
-		defer cancel()
-		err = errors.Join(err, server.Stop(stopping))
-	}()
-	return use(c.Context(), server.URL(postgres.Owner, postgres.Database))
 }

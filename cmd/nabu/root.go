@@ -20,6 +20,8 @@ func newRoot(environ environment) *cobra.Command {
 	group(root,
 		newServe(environ),
 		newMigrate(environ),
+		newEvents(environ),
+		newConsumers(environ),
 		newConfig(environ),
 		newBench(environ),
 		newBenchBaseline(environ),

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/projections"
+)
+
+const eventsHelp = `Show the history, from the first event on: one event a line, cut to the terminal's
+width, or as JSON lines with everything that is stored (-o json, and where the output is
+no terminal).
+
+A --from below zero counts from the end: --from=-20 shows the last 20. With --follow the
+history goes on as it grows, from the last ten events unless --from says otherwise.
+--message shows all that concerns one message, through purges, moves and sweeps.`
+
+// eventsAsked is what the command's flags ask for.
+type eventsAsked struct {
+	eventstore.Selection
+	from    int64
+	limit   int
+	follow  bool
+	message string
+}
+
+func newEvents(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "events",
+		Short: "Show the history",
+		Long:  eventsHelp,
+		Args:  noArguments,
+	}
+	f := c.Flags()
+	var asked eventsAsked
+	f.StringVar(&asked.Stream, "stream", "", "only of this stream, such as queue/PROJECT/NAME")
+	f.StringVar(&asked.Project, "project", "", "only what was asked for in this project")
+	f.StringSliceVar(&asked.Types, "type", nil, "only of these types, such as messages.posted.v1")
+	f.Int64Var(&asked.from, "from", 1, "first position; below zero: so many before the end")
+	f.Int64Var(&asked.Upto, "to", 0, "last position; 0: the end")
+	f.IntVar(&asked.limit, "limit", 0, "most events; 0: all")
+	f.BoolVar(&asked.follow, "follow", false, "go on as the history grows")
+	f.StringVar(&asked.message, "message", "", "all that concerns the message with this id")
+	addSettings(f)
+	form := addForm(f)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := asked.check(c); err != nil {
+			return misused(err)
+		}
+		p := &eventPrinter{out: bufio.NewWriter(c.OutOrStdout()), form: *form, limit: asked.limit}
+		if !c.Flags().Changed("output") && !isTerminal(c.OutOrStdout()) {
+			p.form = asJSON
+		}
+		p.width = terminalWidth(c.OutOrStdout())
+		return withLedger(c, environ, func(ctx context.Context, db *sql.DB) error {
+			return errors.Join(asked.show(ctx, c, db, p), p.out.Flush())
+		})
+	}
+	return c
+}
+
+// check looks at what concerns several flags, and fills in where a tail begins.
+func (a *eventsAsked) check(c *cobra.Command) error {
+	changed := c.Flags().Changed
+	for _, other := range []string{"stream", "project", "type", "from", "to", "follow"} {
+		if a.message != "" && changed(other) {
+			return fmt.Errorf("--message and --%s do not go together", other)
+		}
+	}
+	if _, isID := domain.ParseMessageID(a.message); a.message != "" && !isID {
+		return fmt.Errorf("--message: %q is no id of a message", a.message)
+	}
+	for _, name := range a.Types {
+		if !slices.Contains(eventstore.EventTypes(), name) {
+			same := func(name string) string { return name }
+			return fmt.Errorf("--type: unknown type %q%s", name, suggestion(name, eventstore.EventTypes(), same))
+		}
+	}
+	if a.limit < 0 || a.Upto < 0 {
+		return errors.New("--limit and --to must not be below zero")
+	}
+	if a.follow && !changed("from") {
+		a.from = -10
+	}
+	return nil
+}
+
+func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p *eventPrinter) error {
+	if a.message != "" {
+		return a.showMessage(ctx, c, db, p)
+	}
+	head, err := eventstore.ReadHead(ctx, db)
+	if err != nil {
+		return err
+	}
+	a.After = max(a.from-1, 0)
+	if a.from < 0 {
+		a.After = max(head.Position+a.from, 0)
+	}
+	last := a.Upto
+	for {
+		a.Upto = head.Position
+		if last > 0 {
+			a.Upto = min(last, head.Position)
+		}
+		for e, err := range eventstore.ReadStored(ctx, db, a.Selection) {
+			if err != nil {
+				return endOfTail(ctx, err)
+			}
+			if more, err := p.print(e); err != nil || !more {
+				return err
+			}
+		}
+		a.After = max(a.After, a.Upto)
+		if !a.follow || last > 0 && a.After >= last {
+			return nil
+		}
+		if err := p.out.Flush(); err != nil {
+			return err
+		}
+		if head, err = awaitEvents(ctx, db, a.After); err != nil {
+			return endOfTail(ctx, err)
+		}
+	}
+}
+
+// endOfTail is how a tail ends that somebody stops: well.
+func endOfTail(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// tailPace is how often a tail looks for more.
+const tailPace = 250 * time.Millisecond
+
+// awaitEvents waits until there are events behind a position, and returns the head.
+func awaitEvents(ctx context.Context, db *sql.DB, after int64) (eventstore.Head, error) {
+	tick := time.NewTicker(tailPace)
+	defer tick.Stop()
+	for {
+		head, err := eventstore.ReadHead(ctx, db)
+		if err != nil || head.Position > after {
+			return head, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return head, ctx.Err()
+		}
+	}
+}
+
+// showMessage shows the story of one message.
+func (a *eventsAsked) showMessage(ctx context.Context, c *cobra.Command, db *sql.DB, p *eventPrinter) error {
+	id, _ := domain.ParseMessageID(a.message)
+	views := &projections.Views{DB: db}
+	story, err := views.MessageStory(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, known := range story.Events {
+		one := eventstore.Selection{After: known.Position - 1, Upto: known.Position}
+		for e, err := range eventstore.ReadStored(ctx, db, one) {
+			if err != nil {
+				return err
+			}
+			if more, err := p.print(e); err != nil || !more {
+				return err
+			}
+		}
+	}
+	if behind := story.Head - story.Upto; behind > 0 {
+		c.PrintErrf("The index of messages is %d events behind: what they say of this message may be missing, but for its posting.\n", behind)
+	}
+	return nil
+}
+
+// eventPrinter shows events, one a line.
+type eventPrinter struct {
+	out     *bufio.Writer
+	form    form
+	width   int // of the terminal; 0: lines are not cut
+	limit   int // 0: none
+	printed int
+}
+
+// print shows an event, and tells whether it may show more.
+func (p *eventPrinter) print(e eventstore.StoredEvent) (more bool, err error) {
+	if p.form == asJSON {
+		err = writeEventJSON(p.out, e)
+	} else {
+		_, err = fmt.Fprintln(p.out, cutTo(p.width, eventLine(e)))
+	}
+	p.printed++
+	return p.limit == 0 || p.printed < p.limit, err
+}
+
+// shownEvent is an event as JSON. Bodies are the texts that a client sent.
+type shownEvent struct {
+	Position        int64           `json:"position"`
+	ID              uuid.UUID       `json:"id"`
+	Batch           uuid.UUID       `json:"batch"`
+	Stream          string          `json:"stream"`
+	Version         int64           `json:"version"`
+	Type            string          `json:"type"`
+	Data            json.RawMessage `json:"data"`
+	Bodies          []string        `json:"bodies,omitempty"`
+	Project         string          `json:"project"`
+	Actor           string          `json:"actor,omitempty"`
+	RequestID       string          `json:"request_id,omitempty"`
+	GlobalRequestID string          `json:"global_request_id,omitempty"`
+	CorrelationID   string          `json:"correlation_id,omitempty"`
+	CausationID     *uuid.UUID      `json:"causation_id,omitempty"`
+	RecordedAt      time.Time       `json:"recorded_at"`
+}
+
+func writeEventJSON(out io.Writer, e eventstore.StoredEvent) error {
+	shown := shownEvent{
+		Position: e.Position, ID: e.ID, Batch: e.Batch, Stream: e.Stream, Version: e.Version, Type: e.Type,
+		Data: e.Data, Bodies: e.Bodies, Project: e.Origin.Project, Actor: e.Origin.Actor,
+		RequestID: e.Origin.RequestID, GlobalRequestID: e.Origin.GlobalRequestID,
+		CorrelationID: e.Origin.CorrelationID, RecordedAt: e.RecordedAt.UTC(),
+	}
+	if e.Origin.CausationID != uuid.Nil {
+		shown.CausationID = &e.Origin.CausationID
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(shown)
+}

@@ -1,0 +1,144 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"nabu/domain"
+	"nabu/internal/pgarray"
+)
+
+var (
+	//go:embed sql/stored.sql
+	storedSQL string
+	//go:embed sql/stored_stream.sql
+	storedStreamSQL string
+)
+
+// StoredEvent is an event as it stands in the ledger, with all columns, undecoded.
+type StoredEvent struct {
+	Position   int64
+	ID, Batch  uuid.UUID
+	Stream     string
+	Version    int64
+	Type       string
+	Data       []byte // a JSON object
+	Bodies     []string
+	Origin     domain.Origin
+	RecordedAt time.Time
+}
+
+// Selection says which events are wanted.
+type Selection struct {
+	After, Upto int64 // positions; Upto 0: all there are now
+	Stream      string
+	Project     string
+	Types       []string
+
+	version int64 // of the stream, the last one read
+	rows    int   // of the next page
+}
+
+// The size of a page: it grows while events are small.
+const (
+	firstPage      = 200
+	smallPageBytes = 1 << 20
+	largePageBytes = 4 << 20
+)
+
+// ReadStored reads the selected events in order, page by page, as they are stored, also
+// those of types that are not known. An error ends the sequence.
+func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, error] {
+	return func(yield func(StoredEvent, error) bool) {
+		if s.Upto == 0 {
+			head, err := ReadHead(ctx, tx)
+			if err != nil {
+				yield(StoredEvent{}, err)
+				return
+			}
+			s.Upto = head.Position
+		}
+		for s.rows = firstPage; s.After < s.Upto; {
+			events, err := s.page(ctx, tx)
+			if err != nil {
+				yield(StoredEvent{}, fmt.Errorf("read events: %w", err))
+				return
+			}
+			for _, e := range events {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// page reads some of the events, and moves the selection on behind them.
+func (s *Selection) page(ctx context.Context, tx Tx) ([]StoredEvent, error) {
+	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), s.rows}, s.Upto
+	switch {
+	case s.Stream != "":
+		query = storedStreamSQL
+		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), s.rows}
+	case s.Project == "" && len(s.Types) > 0: // there is no index by type
+		upto = min(s.Upto, s.After+maxPassed)
+		args[1] = upto
+	}
+	events, err := readStored(ctx, tx, query, args)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(events); n < s.rows {
+		s.After = upto
+	} else {
+		s.After, s.version = events[n-1].Position, events[n-1].Version
+	}
+	bytes := 0
+	for _, e := range events {
+		bytes += len(e.Data)
+		for _, body := range e.Bodies {
+			bytes += len(body)
+		}
+	}
+	switch {
+	case bytes > largePageBytes:
+		s.rows = max(s.rows/2, 1)
+	case bytes < smallPageBytes:
+		s.rows = min(2*s.rows, PageSize)
+	}
+	return events, nil
+}
+
+func readStored(ctx context.Context, tx Tx, query string, args []any) ([]StoredEvent, error) {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []StoredEvent
+	for rows.Next() {
+		var (
+			e                                   StoredEvent
+			bodies                              pq.StringArray
+			actor, request, global, correlation sql.NullString
+			causation                           uuid.NullUUID
+		)
+		if err := rows.Scan(&e.Position, &e.ID, &e.Batch, &e.Stream, &e.Version, &e.Type, &e.Data, &bodies, &e.Origin.Project,
+			&actor, &request, &global, &correlation, &causation, &e.RecordedAt); err != nil {
+			return nil, err
+		}
+		e.Bodies = bodies
+		e.Origin.Actor, e.Origin.RequestID = actor.String, request.String
+		e.Origin.GlobalRequestID, e.Origin.CorrelationID = global.String, correlation.String
+		e.Origin.CausationID = causation.UUID
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}
