@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"iter"
 
-	"github.com/google/uuid"
-	"github.com/lib/pq"
-
 	"nabu/domain"
 	"nabu/internal/pgarray"
 )
@@ -43,8 +40,37 @@ func ReadHead(ctx context.Context, tx Tx) (Head, error) {
 // ReadAll reads the history after a position up to and including another, in
 // order, page by page. An error ends the sequence.
 func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEvent, error] {
-	return readPages(ctx, tx, after, func(e RecordedEvent) int64 { return e.Position },
-		func(after int64) (string, []any) { return pageSQL, []any{after, upto, PageSize} })
+	return func(yield func(RecordedEvent, error) bool) {
+		var events []RecordedEvent // the room of one page serves the next
+		for after < upto {
+			// Where the page ends is said in positions: with an open end, and statistics that
+			// are behind, PostgreSQL sorts the whole rest of the ledger for each page.
+			end := min(upto, after+PageSize)
+			var err error
+			if events, err = readPageInto(ctx, tx, events[:0], pageSQL, []any{after, end}); err == nil && len(events) == 0 {
+				end, err = before(ctx, tx, end, upto)
+			}
+			if err != nil {
+				yield(RecordedEvent{}, fmt.Errorf("read events: %w", err))
+				return
+			}
+			for _, e := range events {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			after = end
+		}
+	}
+}
+
+// before is the position in front of the first event after one, or upto when there is
+// none: the beginning of the ledger may be in an archive.
+func before(ctx context.Context, tx Tx, after, upto int64) (position int64, err error) {
+	err = tx.QueryRowContext(ctx, `
+SELECT coalesce((SELECT e.position - 1 FROM ledger.events e WHERE e.position > $1::bigint ORDER BY e.position LIMIT 1), $2::bigint)`,
+		after, upto).Scan(&position)
+	return position, err
 }
 
 // ReadStream reads one stream's history after a version, in order, page by page.
@@ -70,9 +96,11 @@ func readPages(
 	key func(RecordedEvent) int64, page func(after int64) (string, []any),
 ) iter.Seq2[RecordedEvent, error] {
 	return func(yield func(RecordedEvent, error) bool) {
+		var events []RecordedEvent // the room of one page serves the next
 		for {
 			query, args := page(after)
-			events, err := readPage(ctx, tx, query, args)
+			var err error
+			events, err = readPageInto(ctx, tx, events[:0], query, args)
 			if err != nil {
 				yield(RecordedEvent{}, fmt.Errorf("read events: %w", err))
 				return
@@ -91,31 +119,25 @@ func readPages(
 }
 
 func readPage(ctx context.Context, tx Tx, query string, args []any) ([]RecordedEvent, error) {
+	return readPageInto(ctx, tx, nil, query, args)
+}
+
+// readPageInto appends a page to events.
+func readPageInto(ctx context.Context, tx Tx, events []RecordedEvent, query string, args []any) ([]RecordedEvent, error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var events []RecordedEvent
-	for rows.Next() {
-		var (
-			e                                   RecordedEvent
-			eventType                           string
-			data                                []byte
-			bodies                              pq.StringArray
-			actor, request, global, correlation sql.NullString
-			causation                           uuid.NullUUID
-		)
-		if err := rows.Scan(&e.Position, &e.ID, &e.Batch, &e.Version, &eventType, &data, &bodies, &e.Origin.Project,
-			&actor, &request, &global, &correlation, &causation, &e.RecordedAt); err != nil {
+	var r row
+	for columns := r.columns(); rows.Next(); {
+		if err := rows.Scan(columns...); err != nil {
 			return nil, err
 		}
-		if e.Event, err = Decode(eventType, data, bodies); err != nil {
-			return nil, fmt.Errorf("event %d: %w", e.Position, err)
+		e, err := r.recorded()
+		if err != nil {
+			return nil, err
 		}
-		e.Origin.Actor, e.Origin.RequestID = actor.String, request.String
-		e.Origin.GlobalRequestID, e.Origin.CorrelationID = global.String, correlation.String
-		e.Origin.CausationID = causation.UUID
 		events = append(events, e)
 	}
 	return events, rows.Err()

@@ -2,14 +2,12 @@ package eventstore
 
 import (
 	"context"
-	"database/sql"
 	_ "embed"
 	"fmt"
 	"iter"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/lib/pq"
 
 	"nabu/domain"
 	"nabu/internal/pgarray"
@@ -57,6 +55,7 @@ const (
 // those of types that are not known. An error ends the sequence.
 func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, error] {
 	return func(yield func(StoredEvent, error) bool) {
+		var events []StoredEvent // the room of one page serves the next
 		if s.Upto == 0 {
 			head, err := ReadHead(ctx, tx)
 			if err != nil {
@@ -66,7 +65,8 @@ func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, 
 			s.Upto = head.Position
 		}
 		for s.rows = firstPage; s.After < s.Upto; {
-			events, err := s.page(ctx, tx)
+			var err error
+			events, err = s.page(ctx, tx, events[:0])
 			if err != nil {
 				yield(StoredEvent{}, fmt.Errorf("read events: %w", err))
 				return
@@ -80,8 +80,8 @@ func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, 
 	}
 }
 
-// page reads some of the events, and moves the selection on behind them.
-func (s *Selection) page(ctx context.Context, tx Tx) ([]StoredEvent, error) {
+// page reads some of the events into a room, and moves the selection on behind them.
+func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]StoredEvent, error) {
 	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), s.rows}, s.Upto
 	switch {
 	case s.Stream != "":
@@ -90,13 +90,19 @@ func (s *Selection) page(ctx context.Context, tx Tx) ([]StoredEvent, error) {
 	case s.Project == "" && len(s.Types) > 0: // there is no index by type
 		upto = min(s.Upto, s.After+maxPassed)
 		args[1] = upto
+	case s.Project == "": // see ReadAll
+		upto = min(s.Upto, s.After+int64(s.rows))
+		args[1] = upto
 	}
-	events, err := readStored(ctx, tx, query, args)
+	events, err := readStored(ctx, tx, room, query, args)
 	if err != nil {
 		return nil, err
 	}
 	if n := len(events); n < s.rows {
 		s.After = upto
+		if n == 0 && upto < s.Upto {
+			s.After, err = before(ctx, tx, upto, s.Upto)
+		}
 	} else {
 		s.After, s.version = events[n-1].Position, events[n-1].Version
 	}
@@ -113,31 +119,25 @@ func (s *Selection) page(ctx context.Context, tx Tx) ([]StoredEvent, error) {
 	case bytes < smallPageBytes:
 		s.rows = min(2*s.rows, PageSize)
 	}
-	return events, nil
+	return events, err
 }
 
-func readStored(ctx context.Context, tx Tx, query string, args []any) ([]StoredEvent, error) {
+// readStored appends a page to events.
+func readStored(ctx context.Context, tx Tx, events []StoredEvent, query string, args []any) ([]StoredEvent, error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var events []StoredEvent
-	for rows.Next() {
-		var (
-			e                                   StoredEvent
-			bodies                              pq.StringArray
-			actor, request, global, correlation sql.NullString
-			causation                           uuid.NullUUID
-		)
-		if err := rows.Scan(&e.Position, &e.ID, &e.Batch, &e.Stream, &e.Version, &e.Type, &e.Data, &bodies, &e.Origin.Project,
-			&actor, &request, &global, &correlation, &causation, &e.RecordedAt); err != nil {
+	var r row
+	for columns := r.allColumns(); rows.Next(); {
+		if err := rows.Scan(columns...); err != nil {
 			return nil, err
 		}
-		e.Bodies = bodies
-		e.Origin.Actor, e.Origin.RequestID = actor.String, request.String
-		e.Origin.GlobalRequestID, e.Origin.CorrelationID = global.String, correlation.String
-		e.Origin.CausationID = causation.UUID
+		e, err := r.stored()
+		if err != nil {
+			return nil, err
+		}
 		events = append(events, e)
 	}
 	return events, rows.Err()

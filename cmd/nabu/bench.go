@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nabu/domain"
+	"nabu/eventstore"
 	"nabu/http"
 	"nabu/internal/bench"
 )
@@ -40,6 +43,7 @@ Scenarios:
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
   rows        rows of such messages inserted into a table like the ledger's alone
   skiplocked  claims and deletes on one plain table, by SKIP LOCKED
+  read        the ledger read with all columns and decoded, beside Rows.Scan alone
   replicas    post with one nabu, and with two and three on the same PostgreSQL
   delay       post with a millisecond of network between nabu and its PostgreSQL
   footprint   memory, and the time to the first answer
@@ -81,6 +85,7 @@ func newBench(environ environment) *cobra.Command {
 			return fmt.Errorf("find the program: %w", err)
 		}
 		o.Environ = forChildren(environ)
+		o.ReadStored, o.ReadDecoded = readStored, readDecoded
 		if isTerminal(c.ErrOrStderr()) {
 			o.Progress = func(text string) { c.PrintErrln(text) }
 		}
@@ -127,6 +132,28 @@ func runBench(c *cobra.Command, o bench.Options, f form) error {
 		write = report.WriteJSON
 	}
 	return errors.Join(err, write(c.OutOrStdout()), report.Err())
+}
+
+// readStored reads the whole ledger undecoded.
+func readStored(ctx context.Context, db *sql.DB) (events int, err error) {
+	for _, err := range eventstore.ReadStored(ctx, db, eventstore.Selection{}) {
+		if err != nil {
+			return 0, err
+		}
+		events++
+	}
+	return events, nil
+}
+
+// readDecoded reads the whole ledger as projections do.
+func readDecoded(ctx context.Context, db *sql.DB) (events int, err error) {
+	for _, err := range eventstore.ReadAll(ctx, db, 0, math.MaxInt64) {
+		if err != nil {
+			return 0, err
+		}
+		events++
+	}
+	return events, nil
 }
 
 // forChildren is the environment of the programs that a bench starts: the settings

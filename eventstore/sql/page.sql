@@ -1,8 +1,7 @@
 -- A page of the whole history.
--- $1 position before the first, $2 last position, $3 most rows.
+-- $1 position before the first, $2 last position.
 SELECT e.position, e.id, e.batch, e.version, e.type, e.data, e.bodies, e.project, e.actor,
     e.request_id, e.global_request_id, e.correlation_id, e.causation_id, e.recorded_at
 FROM ledger.events e
 WHERE e.position > $1::bigint AND e.position <= $2::bigint
-ORDER BY e.position
-LIMIT $3::int;
+ORDER BY e.position;

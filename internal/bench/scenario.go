@@ -29,6 +29,8 @@ type Options struct {
 	Binary   string   // nabu's program
 	Environ  []string // what it is started with
 	Progress func(string)
+	// For read: the ledger with all columns, and decoded.
+	ReadStored, ReadDecoded LedgerReader
 }
 
 // scenario is one thing that is measured.
@@ -67,7 +69,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 func Scenarios() []string {
 	return []string{
 		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge",
-		"baseline", "rows", "skiplocked", "replicas", "delay", "footprint", "endurance", "table",
+		"baseline", "rows", "skiplocked", "read", "replicas", "delay", "footprint", "endurance", "table",
 	}
 }
 

@@ -27,7 +27,7 @@ const (
 func measureTable(ctx context.Context, s *stage, r *Report) error {
 	for _, part := range []func(context.Context, *stage, *Report) error{
 		measureFootprint, measurePosts, measureBatches, measureQueues, measureReplicas, measureDelay, measureLists,
-		measureClaims, measureBulkClaims, measureWaits, measureLarge,
+		measureClaims, measureBulkClaims, measureWaits, measureLarge, measureRead,
 	} {
 		if err := part(ctx, s, r); err != nil {
 			return err
