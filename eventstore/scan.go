@@ -104,9 +104,10 @@ func textArray(text []byte) ([]string, error) {
 	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
 		return nil, errNoArray
 	}
-	values, text := []string{}, text[1:len(text)-1]
+	var unescaped []byte // of one value after the other
+	values, text := make([]string, 0, 1), text[1:len(text)-1]
 	for len(text) > 0 {
-		value, rest, err := arrayValue(text)
+		value, rest, err := arrayValue(text, &unescaped)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +124,7 @@ func textArray(text []byte) ([]string, error) {
 }
 
 // arrayValue cuts the first value off.
-func arrayValue(text []byte) (value string, rest []byte, err error) {
+func arrayValue(text []byte, unescaped *[]byte) (value string, rest []byte, err error) {
 	if text[0] != '"' {
 		end := bytes.IndexByte(text, ',')
 		if end < 0 {
@@ -136,20 +137,17 @@ func arrayValue(text []byte) (value string, rest []byte, err error) {
 		return string(plain), text[end:], nil
 	}
 	text = text[1:]
-	unescaped := make([]byte, 0, len(text))
-	for {
-		at := bytes.IndexAny(text, `"\`)
-		if at < 0 {
+	for kept := (*unescaped)[:0]; ; {
+		quote := bytes.IndexByte(text, '"')
+		if quote < 0 {
 			return "", nil, errNoArray
 		}
-		unescaped = append(unescaped, text[:at]...)
-		if text[at] == '"' {
-			return string(unescaped), text[at+1:], nil
+		escape := bytes.IndexByte(text[:quote], '\\')
+		if escape < 0 {
+			*unescaped = append(kept, text[:quote]...)
+			return string(*unescaped), text[quote+1:], nil
 		}
-		if at+1 == len(text) {
-			return "", nil, errNoArray
-		}
-		unescaped = append(unescaped, text[at+1])
-		text = text[at+2:]
+		kept = append(append(kept, text[:escape]...), text[escape+1])
+		text = text[escape+2:]
 	}
 }
