@@ -79,9 +79,7 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 	if err := json.Unmarshal([]byte(popped), &answer); err != nil || len(answer.Messages) != 1 {
 		t.Fatalf("%s: %v", popped, err)
 	}
-	for caughtUp := false; !caughtUp; {
-		caughtUp = strings.Contains(r.call("GET", "/metrics", "", 200), `nabu_consumer_lag_events{consumer="message-index"} 0`)
-	}
+	r.awaitMetric(`nabu_consumer_lag_events{consumer="message-index"} 0`)
 	if got := shownPositions(t, show(t, data, "events", "--message", answer.Messages[0].ID)); !slices.Equal(got, []int64{2, 6}) {
 		t.Errorf("the story of a message is %v", got)
 	}
