@@ -1,12 +1,14 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	_ "embed"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"nabu/domain"
 	"nabu/internal/pgarray"
@@ -43,13 +45,14 @@ func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEv
 	return func(yield func(RecordedEvent, error) bool) {
 		var events []RecordedEvent // the room of one page serves the next
 		for after < upto {
-			// Where the page ends is said in positions: with an open end, and statistics that
-			// are behind, PostgreSQL sorts the whole rest of the ledger for each page.
+			// Where the page ends is said in positions: with a limit of rows, and statistics
+			// that are behind, PostgreSQL sorts the whole rest of the ledger for each page.
 			end := min(upto, after+PageSize)
 			var err error
 			if events, err = readPageInto(ctx, tx, events[:0], pageSQL, []any{after, end}); err == nil && len(events) == 0 {
 				end, err = before(ctx, tx, end, upto)
 			}
+			inOrder(events, func(e RecordedEvent) int64 { return e.Position })
 			if err != nil {
 				yield(RecordedEvent{}, fmt.Errorf("read events: %w", err))
 				return
@@ -61,6 +64,14 @@ func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEv
 			}
 			after = end
 		}
+	}
+}
+
+// inOrder sorts a page by position, if it is not.
+func inOrder[E any](page []E, position func(E) int64) {
+	byPosition := func(a, b E) int { return cmp.Compare(position(a), position(b)) }
+	if !slices.IsSortedFunc(page, byPosition) {
+		slices.SortFunc(page, byPosition)
 	}
 }
 

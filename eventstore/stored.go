@@ -16,6 +16,8 @@ import (
 var (
 	//go:embed sql/stored.sql
 	storedSQL string
+	//go:embed sql/stored_page.sql
+	storedPageSQL string
 	//go:embed sql/stored_stream.sql
 	storedStreamSQL string
 )
@@ -92,12 +94,13 @@ func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]Stor
 		args[1] = upto
 	case s.Project == "": // see ReadAll
 		upto = min(s.Upto, s.After+int64(s.rows))
-		args[1] = upto
+		query, args = storedPageSQL, []any{s.After, upto}
 	}
 	events, err := readStored(ctx, tx, room, query, args)
 	if err != nil {
 		return nil, err
 	}
+	inOrder(events, func(e StoredEvent) int64 { return e.Position })
 	if n := len(events); n < s.rows {
 		s.After = upto
 		if n == 0 && upto < s.Upto {
