@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"math"
 	"os"
 	"sync"
 	"testing"
@@ -104,7 +105,9 @@ func (l *suiteLedgers) groupPubSub(t *testing.T, group string) (message.Publishe
 		ledger = &suiteLedger{db: db}
 		l.byTest[t.Name()] = ledger
 	}
-	return ledger, &suiteSubscriber{Feed: newFeed(t, ledger.db, oneByOne), group: group}
+	// In its long form the suite refuses a message more often than one is tried.
+	patient := func(cfg *eventstore.FeedConfig) { cfg.Tries = math.MaxInt }
+	return ledger, &suiteSubscriber{Feed: newFeed(t, ledger.db, oneByOne, patient), group: group}
 }
 
 // suiteLedger appends what the suite publishes.
