@@ -273,8 +273,14 @@ func (m *memory) catchUp(tail eventstore.Tail) {
 }
 
 // fold takes in an event of another replica. What happens to messages moves the
-// version only; a queue that was itself changed is loaded again when it is needed.
+// version only; a queue that was itself changed is loaded again when it is needed, and
+// so is every queue once the read models were made anew: what was remembered of them may
+// have been wrong.
 func (m *memory) fold(e eventstore.TailEvent) {
+	if e.Type == (domain.ReadModelsRebuilt{}).EventType() {
+		m.forget()
+		return
+	}
 	id, isQueue := domain.QueueOfStream(e.Stream)
 	q, remembered := m.queues[id]
 	m.dropHot(id)

@@ -48,14 +48,15 @@ var kinds = map[string]kind{
 		e, err := decodeData[domain.MessagesPosted](data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.PostedMessage, body string) { m.Body = body }))
 	}},
-	"messages.deleted.v1":   {decode: withoutBodies[domain.MessagesDeleted]},
-	"messages.popped.v1":    {decode: withoutBodies[domain.MessagesPopped]},
-	"messages.claimed.v1":   {decode: withoutBodies[domain.MessagesClaimed]},
-	"claim.renewed.v1":      {decode: withoutBodies[domain.ClaimRenewed]},
-	"claim.released.v1":     {decode: withoutBodies[domain.ClaimReleased]},
-	"queue.purged.v1":       {decode: withoutBodies[domain.QueuePurged]},
-	"messages.swept.v1":     {decode: withoutBodies[domain.MessagesSwept]},
-	"messages.moved-out.v1": {decode: withoutBodies[domain.MessagesMovedOut]},
+	"messages.deleted.v1":    {decode: withoutBodies[domain.MessagesDeleted]},
+	"messages.popped.v1":     {decode: withoutBodies[domain.MessagesPopped]},
+	"messages.claimed.v1":    {decode: withoutBodies[domain.MessagesClaimed]},
+	"claim.renewed.v1":       {decode: withoutBodies[domain.ClaimRenewed]},
+	"claim.released.v1":      {decode: withoutBodies[domain.ClaimReleased]},
+	"queue.purged.v1":        {decode: withoutBodies[domain.QueuePurged]},
+	"messages.swept.v1":      {decode: withoutBodies[domain.MessagesSwept]},
+	"messages.moved-out.v1":  {decode: withoutBodies[domain.MessagesMovedOut]},
+	"read-models.rebuilt.v1": {decode: withoutBodies[domain.ReadModelsRebuilt]},
 	"messages.moved-in.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
 		e, err := decodeData[domain.MessagesMovedIn](data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.MovedMessage, body string) { m.Body = body }))

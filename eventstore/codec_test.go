@@ -50,6 +50,7 @@ var want = map[string]domain.Event{
 			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), Place: domain.PlaceOf(42, 1), Claim: &sampleClaim},
 		},
 	},
+	"read-models.rebuilt.v1": domain.ReadModelsRebuilt{Projections: []string{"queues", "messages"}},
 	"messages.popped.v1": domain.MessagesPopped{
 		Project: "c0ffee", Queue: "builds", Number: 41,
 		Messages: []domain.MessageAt{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), Place: domain.PlaceOf(42, 0)}},
