@@ -81,7 +81,9 @@ func (v *Views) Stats(ctx context.Context, id domain.QueueID) (Stats, error) {
 	var oldest, newest uuid.NullUUID
 	var oldestAt, newestAt sql.NullTime
 	var now time.Time
+	// As in loadMessages, the tables are named before the function is called.
 	err := v.DB.QueryRowContext(ctx, `
+WITH locked AS (SELECT FROM queues, messages)
 SELECT t.now, s.total, s.claimed, s.oldest, s.oldest_at, s.newest, s.newest_at
 FROM (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
 CROSS JOIN LATERAL queue_stats($1, $2, t.now) AS s`, id.Project, id.Name, v.now()).Scan(

@@ -24,7 +24,10 @@ const freeAhead = 200
 // loadArgs is how many parameters load_messages has.
 const loadArgs = 19
 
+// The table is named before the function is called: so it is locked before the statement
+// has a snapshot, and cannot be another one by the time that the function looks at it.
 var loadMessages = `
+WITH locked AS (SELECT FROM messages)
 SELECT asked, of_claim, lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, body
 FROM load_messages(` + parameters(1, loadArgs) + `)`
 

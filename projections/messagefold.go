@@ -186,6 +186,7 @@ func (c *messageChange) released(at time.Time, e domain.ClaimReleased) {
 // last, so that a message that comes and goes within the slice is no special case.
 func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
 	c := foldMessages(history)
+	c.settle(history)
 	if !c.empty() {
 		if _, err := tx.ExecContext(ctx, writeMessages, c.args()...); err != nil {
 			return fmt.Errorf("write messages: %w", err)
