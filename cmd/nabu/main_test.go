@@ -89,6 +89,7 @@ func TestExitCodes(t *testing.T) {
 		"an unknown scenario":           {[]string{"bench", "--scenario", "pst"}, exitUsage, "did you mean post?"},
 		"a bad URL for the bench":       {[]string{"bench", "--url", "localhost"}, exitUsage, "--url"},
 		"a snapshot beside nothing":     {[]string{"bench", "--scenario", "post", "--hold-snapshot", "1s"}, exitUsage, "--hold-snapshot"},
+		"an unknown projection":         {[]string{"replay", "mesages"}, exitUsage, "did you mean messages?"},
 		"a bad setting":                 {[]string{"serve", "--listen", "nowhere"}, exitMisconfigured, "listen"},
 		"an open door":                  {[]string{"serve", "--listen", "0.0.0.0:0"}, exitMisconfigured, "--insecure-noauth"},
 		"every address":                 {[]string{"serve", "--listen", ":0"}, exitMisconfigured, "--insecure-noauth"},

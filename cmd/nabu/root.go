@@ -20,6 +20,7 @@ func newRoot(environ environment) *cobra.Command {
 	group(root,
 		newServe(environ),
 		newMigrate(environ),
+		newReplay(environ),
 		newEvents(environ),
 		newConsumers(environ),
 		newConfig(environ),
