@@ -40,6 +40,8 @@ Scenarios:
   depth       claims from a queue of 1000 messages, and from one of --fill
   heads       claims behind --fill messages that are claimed, or delayed
   purge       purges of ten messages and of --fill, while others post
+  rebuild     the messages' read model made anew from --fill events, against a fold row by
+              row, and how long others wait for it
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
   rows        rows of such messages inserted into a table like the ledger's alone
   skiplocked  claims and deletes on one plain table, by SKIP LOCKED
@@ -65,7 +67,7 @@ func newBench(environ environment) *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenario", []string{"baseline", "post"}, strings.Join(bench.Scenarios(), ", ")+"; several run in turn")
 	server := f.String("url", "", "nabu to measure, such as http://127.0.0.1:8888; empty: one of its own")
-	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, skiplocked, replicas, delay and snapshots; empty: that of the own nabu")
+	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, skiplocked, replicas, delay, rebuild and snapshots; empty: that of the own nabu")
 	f.IntVar(&o.Connections, "concurrency", 32, "connections")
 	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
 	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario")

@@ -18,6 +18,7 @@ type ListLoad struct {
 	Anywhere    bool    // pages from all over the queue; otherwise always the first
 	Warmup      time.Duration
 	Duration    time.Duration
+	Rate        float64 // requests per second; 0: as many as get answered
 }
 
 // Fill puts a number of messages into one new queue, over one connection, so that
@@ -42,7 +43,7 @@ func (l ListLoad) Run(ctx context.Context) (*Measured, error) {
 	}
 	return load{
 		addresses: []string{l.Address}, connections: l.Connections, workers: workers,
-		warmup: l.Warmup, duration: l.Duration,
+		warmup: l.Warmup, duration: l.Duration, rate: l.Rate,
 	}.run(ctx)
 }
 

@@ -27,13 +27,18 @@ const (
 func measureTable(ctx context.Context, s *stage, r *Report) error {
 	for _, part := range []func(context.Context, *stage, *Report) error{
 		measureFootprint, measurePosts, measureBatches, measureQueues, measureReplicas, measureDelay, measureLists,
-		measureClaims, measureBulkClaims, measureWaits, measureLarge, measureRead,
+		measureClaims, measureBulkClaims, measureWaits, measureLarge, measureRead, measureLongHistory,
 	} {
 		if err := part(ctx, s, r); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// measureLongHistory rebuilds from a million events.
+func measureLongHistory(ctx context.Context, s *stage, r *Report) error {
+	return measureRebuild(ctx, s, r, 1_000_000)
 }
 
 func measurePosts(ctx context.Context, s *stage, r *Report) error {
