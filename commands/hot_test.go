@@ -93,6 +93,24 @@ func TestWhatIsRememberedGrowsOld(t *testing.T) {
 	}
 }
 
+// TestWhatLeftOtherwiseIsNotRemembered: a message that a claim held, and that has gone
+// since, is not deleted once more.
+func TestWhatLeftOtherwiseIsNotRemembered(t *testing.T) {
+	h := newHouse(t)
+	c := &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	e := h.executor(nil, c.config)
+	ids := run(t, e, post(orders, `1`, `2`))
+	run(t, e, claim(orders, 2))
+	c.now = c.now.Add(61 * time.Second)
+	run(t, e, commands.PopMessages{Queue: orders, Limit: 1})
+	for i, want := range []bool{false, true} {
+		if deleted := run(t, e, commands.DeleteMessage{Queue: orders, ID: ids[i]}); deleted != want {
+			t.Errorf("message %d: deleted %t, want %t", i+1, deleted, want)
+		}
+	}
+	h.sound()
+}
+
 // TestAnotherReplicaIsNotOverlooked: what one replica remembers of a queue is worth
 // nothing once another has written to it.
 func TestAnotherReplicaIsNotOverlooked(t *testing.T) {

@@ -151,6 +151,10 @@ func (s *State) recordMessages(queue domain.QueueID, e domain.Event) {
 				s.letGo(domain.ClaimRef{Queue: queue, ID: *m.Claim}, m.Place)
 			}
 		}
+	case domain.MessagesPopped:
+		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
+	case domain.MessagesMovedOut:
+		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
 	case domain.ClaimRenewed:
 		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
 		ref := domain.ClaimRef{Queue: queue, ID: e.Claim}
