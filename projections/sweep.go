@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -99,16 +101,20 @@ func (c *messageChange) sweptArgs() []any {
 	add := func(queue int64, first, last domain.Place, at time.Time) {
 		queues, firsts, lasts, times = append(queues, queue), append(firsts, first), append(lasts, last), append(times, at)
 	}
+	upto := map[int64]domain.Place{} // the last of many is enough, and each walks from the first place
 	for _, recorded := range c.swept {
 		e := recorded.Event.(domain.MessagesSwept)
 		for _, r := range e.Expired {
 			add(e.Number, r.First, r.Last, recorded.RecordedAt)
 		}
-		if e.Upto > 0 {
-			add(e.Number, 0, e.Upto, time.Time{})
-		}
+		upto[e.Number] = max(upto[e.Number], e.Upto)
 		for _, id := range e.Claims {
 			claimQueues, claims = append(claimQueues, e.Number), append(claims, id)
+		}
+	}
+	for _, queue := range slices.Sorted(maps.Keys(upto)) {
+		if upto[queue] > 0 {
+			add(queue, 0, upto[queue], time.Time{})
 		}
 	}
 	return []any{
