@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"nabu/domain"
 	"nabu/eventstore"
 )
@@ -323,7 +325,11 @@ func (c *copying) record(ctx context.Context, tx eventstore.Tx, head eventstore.
 	if err := tx.QueryRowContext(ctx, `SELECT `+eventstore.LastVersion("$1"), rebuilt.Stream()).Scan(&version); err != nil {
 		return fmt.Errorf("record the rebuild: %w", err)
 	}
-	batch := eventstore.Batch{Head: head, Events: []eventstore.NewEvent{{Event: rebuilt, Version: version + 1}}}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("record the rebuild: %w", err)
+	}
+	batch := eventstore.Batch{ID: id, Head: head, Events: []eventstore.NewEvent{{Event: rebuilt, Version: version + 1}}}
 	if _, err := eventstore.Append(ctx, tx, &batch); err != nil {
 		return fmt.Errorf("record the rebuild: %w", err)
 	}

@@ -34,10 +34,15 @@ type reacting struct {
 // reactorPatience is how long a stop waits for a handler that is at work.
 const reactorPatience = 5 * time.Second
 
-// feedPace is how often the feed looks for something new.
-const feedPace = time.Second
+// feedPace is how often the feed looks for something new, and feedRest for how long it lets
+// it gather. Nobody waits for the consumers there are, and a slice costs a flush; but what
+// gathers in a second under load is a burst of work that requests would feel.
+const (
+	feedPace = time.Second
+	feedRest = 100 * time.Millisecond
+)
 
-// Bounds of a slice. Nobody waits for the consumers there are, and a slice costs a flush.
+// Bounds of a slice.
 const (
 	feedEvents = 5000
 	feedBytes  = 4 << 20
@@ -60,7 +65,7 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 	router.AddMiddleware(tellWhy, middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	r := &reacting{router: router, end: end, feed: eventstore.NewFeed(eventstore.FeedConfig{
-		DB: db.direct, Log: log, Poll: feedPace, Rest: feedPace, Temporary: passes,
+		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Temporary: passes,
 		MaxEvents: feedEvents, MaxBytes: feedBytes,
 		Types: map[string][]string{
 			reactors.SweeperConsumer:      reactors.SweeperTypes,
