@@ -35,6 +35,9 @@ type FeedConfig struct {
 	// Rest is how long a reader that has read all leaves the database alone at least,
 	// however often it is woken; 0: DefaultRest.
 	Rest time.Duration
+	// Pace is how many times as long as a slice took its reader rests after it, so that
+	// requests get most of the machine however far behind a consumer is; 0: no time.
+	Pace int
 	// Tries is how often a slice is delivered that is refused each time. Then it is halved,
 	// and each half is delivered once, down to the one event at fault; that one is delivered
 	// so often again and then parked. 0: DefaultTries.

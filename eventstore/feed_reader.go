@@ -83,7 +83,11 @@ func (r *reader) follow(ctx context.Context) error {
 			}
 		}
 		for at := s.at; at < s.head && ctx.Err() == nil; {
+			began := time.Now()
 			if at, err = r.advance(ctx, conn, at, s.head); err != nil {
+				return err
+			}
+			if err := sleep(ctx, time.Duration(r.feed.Pace)*min(time.Since(began), r.feed.Poll)); err != nil {
 				return err
 			}
 		}

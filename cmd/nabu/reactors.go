@@ -40,11 +40,12 @@ const reactorPatience = 5 * time.Second
 const (
 	feedPace = time.Second
 	feedRest = 100 * time.Millisecond
+	slowly   = 4 // times as long as a slice takes, consumers rest after it
 )
 
 // Bounds of a slice.
 const (
-	feedEvents = 5000
+	feedEvents = 1000
 	feedBytes  = 4 << 20
 )
 
@@ -65,7 +66,7 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 	router.AddMiddleware(tellWhy, middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	r := &reacting{router: router, end: end, feed: eventstore.NewFeed(eventstore.FeedConfig{
-		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Temporary: passes,
+		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
 		MaxEvents: feedEvents, MaxBytes: feedBytes,
 		Types: map[string][]string{
 			reactors.SweeperConsumer:      reactors.SweeperTypes,
