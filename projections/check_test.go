@@ -15,7 +15,7 @@ import (
 // check is what differs, in words.
 func (h *house) check(slice int) (found []string) {
 	h.Helper()
-	err := projections.Checking{DB: h.db, Projections: projections.Inline, Slice: slice, Found: func(d projections.Difference) error {
+	err := projections.Checking{DB: h.direct, Projections: projections.Inline, Slice: slice, Found: func(d projections.Difference) error {
 		found = append(found, inWords(d))
 		return nil
 	}}.Run(h.request())

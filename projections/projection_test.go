@@ -19,6 +19,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgtest"
+	"nabu/internal/postgres"
 	"nabu/projections"
 )
 
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type house struct {
 	testing.TB
 	db       *sql.DB
+	direct   *sql.DB // around the pooler, if there is one
 	executor *commands.Executor
 	views    *projections.Views
 	now      time.Time
@@ -36,7 +38,17 @@ type house struct {
 }
 
 func newHouse(t testing.TB) *house {
-	h := &house{TB: t, db: pgtest.Open(t).DB(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), project: "p"}
+	database := pgtest.Open(t)
+	h := &house{TB: t, db: database.DB(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), project: "p"}
+	var err error
+	if h.direct, err = postgres.Open(database.URL(), 4); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.direct.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	h.views = &projections.Views{DB: h.db, Now: func() time.Time { return h.now }}
 	h.executor = commands.NewExecutor(commands.Config{
 		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),

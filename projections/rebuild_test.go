@@ -26,7 +26,7 @@ import (
 // rebuild makes all read models anew, in slices of so many events at most.
 func (h *house) rebuild(slice int) {
 	h.Helper()
-	if err := (projections.Rebuilding{DB: h.db, Projections: projections.Inline, Slice: slice}).Run(h.request()); err != nil {
+	if err := (projections.Rebuilding{DB: h.direct, Projections: projections.Inline, Slice: slice}).Run(h.request()); err != nil {
 		h.Fatal(err)
 	}
 }
@@ -161,7 +161,7 @@ func TestNamedProjectionsAreRebuiltAlone(t *testing.T) {
 		if got := h.check(0); len(got) == 0 {
 			t.Error("a check finds nothing")
 		}
-		if err := (projections.Rebuilding{DB: h.db, Projections: []projections.Projection{p}}).Run(t.Context()); err != nil {
+		if err := (projections.Rebuilding{DB: h.direct, Projections: []projections.Projection{p}}).Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -195,7 +195,7 @@ func TestAnInterruptedRebuildChangesNothing(t *testing.T) {
 	for stop := 0; ; stop++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		told := 0
-		err := projections.Rebuilding{DB: h.db, Projections: projections.Inline, Slice: 7, Tell: func(projections.Progress) {
+		err := projections.Rebuilding{DB: h.direct, Projections: projections.Inline, Slice: 7, Tell: func(projections.Progress) {
 			if told == stop {
 				cancel()
 			}
@@ -255,7 +255,7 @@ func TestAForeignSchemaIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.tamper(`CREATE SCHEMA old; CREATE TABLE old.precious ()`)
-	err := projections.Rebuilding{DB: h.db, Projections: projections.Inline}.Run(t.Context())
+	err := projections.Rebuilding{DB: h.direct, Projections: projections.Inline}.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "schema old is not nabu's") {
 		t.Errorf("%v", err)
 	}
@@ -365,7 +365,7 @@ func TestASwapWaitsForWhoReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	tries := 0
-	err = projections.Rebuilding{DB: h.db, Projections: projections.Inline, Tell: func(p projections.Progress) {
+	err = projections.Rebuilding{DB: h.direct, Projections: projections.Inline, Tell: func(p projections.Progress) {
 		if p.Step != projections.Swapping {
 			return
 		}
