@@ -47,14 +47,7 @@ func (k Checking) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		clearing := context.WithoutCancel(ctx)
-		c.report(Clearing)
-		if ctx.Err() != nil && err != nil {
-			err = ctx.Err() // whatever it broke
-		}
-		err = errors.Join(err, removeSchema(clearing, k.DB, scratchSchema), c.end(clearing))
-	}()
+	defer func() { err = c.clear(ctx, err, scratchSchema) }()
 	if err := c.bulk(ctx); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ type copying struct {
 }
 
 // startCopy takes the right to rebuild and to check, removes what others have left behind
-// and makes empty tables. End gives everything back.
+// and makes empty tables. clear gives everything back.
 func startCopy(ctx context.Context, db *sql.DB, schema string, projections []Projection, slice int, tell func(Progress)) (_ *copying, err error) {
 	if slice == 0 {
 		slice = sliceEvents
@@ -178,6 +178,21 @@ BEGIN
     END LOOP;
 END
 $$`
+}
+
+// clear removes schemas that are of no use any more and gives everything back, however the
+// work went. It returns the failure with what went wrong here; if ctx has ended, that is
+// the failure, whatever it broke.
+func (c *copying) clear(ctx context.Context, failure error, schemas ...string) error {
+	c.report(Clearing)
+	if ctx.Err() != nil && failure != nil {
+		failure = ctx.Err()
+	}
+	clearing := context.WithoutCancel(ctx)
+	for _, name := range schemas {
+		failure = errors.Join(failure, removeSchema(clearing, c.db, name))
+	}
+	return errors.Join(failure, c.end(clearing))
 }
 
 // end gives the connection back, and with it the right to replay.

@@ -41,14 +41,7 @@ func (r Rebuilding) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		clearing := context.WithoutCancel(ctx)
-		c.report(Clearing)
-		if ctx.Err() != nil && err != nil {
-			err = ctx.Err() // whatever it broke
-		}
-		err = errors.Join(err, removeSchema(clearing, r.DB, nextSchema), removeSchema(clearing, r.DB, oldSchema), c.end(clearing))
-	}()
+	defer func() { err = c.clear(ctx, err, nextSchema, oldSchema) }()
 	if err := c.bulk(ctx); err != nil {
 		return err
 	}
