@@ -156,6 +156,9 @@ func (s *stage) queueOf(ctx context.Context, messages int) (*Posted, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := s.tidy(ctx, messages); err != nil {
+			return nil, err
+		}
 		s.filled[messages] = filled
 	}
 	return s.filled[messages], nil
@@ -182,7 +185,34 @@ func (s *stage) supplyOf(ctx context.Context, messages int) (*supply, error) {
 		if err := queue.Fill(ctx, messages); err != nil {
 			return nil, err
 		}
+		if err := s.tidy(ctx, messages); err != nil {
+			return nil, err
+		}
 		s.supplies[messages] = queue
 	}
 	return s.supplies[messages], nil
+}
+
+// leastTidied is from how many messages on it is worth while to tidy up behind a fill.
+const leastTidied = 100_000
+
+// tidy vacuums what so many messages were just added to, so that autovacuum does not do it
+// while something else is measured. It does nothing where the database is not known.
+func (s *stage) tidy(ctx context.Context, messages int) error {
+	if messages < leastTidied || s.Address != "" && s.DatabaseURL == "" {
+		return nil
+	}
+	url, err := s.database(ctx, postgres.App)
+	if err != nil {
+		return err
+	}
+	db, err := postgres.Open(url, 1)
+	if err != nil {
+		return fmt.Errorf("tidy up: %w", err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(ctx, `VACUUM (ANALYZE) messages`); err != nil {
+		return fmt.Errorf("tidy up: %w", err)
+	}
+	return nil
 }

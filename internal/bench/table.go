@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -27,7 +28,7 @@ const (
 func measureTable(ctx context.Context, s *stage, r *Report) error {
 	for _, part := range []func(context.Context, *stage, *Report) error{
 		measureFootprint, measurePosts, measureBatches, measureQueues, measureReplicas, measureDelay, measureLists,
-		measureClaims, measureBulkClaims, measureWaits, measureLarge, measureRead, measureLongHistory,
+		measureClaims, measureBulkClaims, measureWaits, measureLarge, measureHistory,
 	} {
 		if err := part(ctx, s, r); err != nil {
 			return err
@@ -36,9 +37,24 @@ func measureTable(ctx context.Context, s *stage, r *Report) error {
 	return nil
 }
 
-// measureLongHistory rebuilds from a million events.
-func measureLongHistory(ctx context.Context, s *stage, r *Report) error {
-	return measureRebuild(ctx, s, r, 1_000_000)
+// measureHistory reads a ledger and rebuilds from it. It is one that the other parts have
+// not written to: some of their events are of thousands of messages.
+func measureHistory(ctx context.Context, s *stage, r *Report) error {
+	return s.apart(func(own *stage) error {
+		if err := measureRead(ctx, own, r); err != nil {
+			return err
+		}
+		return measureRebuild(ctx, own, r, 1_000_000)
+	})
+}
+
+// apart measures on a nabu that has seen nothing else, where the bench starts its own.
+func (s *stage) apart(measure func(*stage) error) error {
+	if s.Address != "" {
+		return measure(s)
+	}
+	own := newStage(s.Options)
+	return errors.Join(measure(own), own.close())
 }
 
 func measurePosts(ctx context.Context, s *stage, r *Report) error {
@@ -124,13 +140,8 @@ func measureFootprint(ctx context.Context, s *stage, r *Report) error {
 	if s.Address != "" {
 		return fmt.Errorf("footprint: only a nabu of the bench's own can be killed; leave out --url")
 	}
-	own := newStage(s.Options)
 	s.progress("footprint")
-	err := own.measureFootprint(ctx, r)
-	if closing := own.close(); err == nil {
-		err = closing
-	}
-	return err
+	return s.apart(func(own *stage) error { return own.measureFootprint(ctx, r) })
 }
 
 func (s *stage) measureFootprint(ctx context.Context, r *Report) error {
