@@ -45,12 +45,12 @@ var kinds = map[string]kind{
 	}},
 	"queue.deleted.v1": {decode: withoutBodies[domain.QueueDeleted]},
 	"messages.posted.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
-		e, err := decodeData[domain.MessagesPosted](data)
+		e, err := decodeExactly(exactPosted, data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.PostedMessage, body string) { m.Body = body }))
 	}},
-	"messages.deleted.v1":    {decode: withoutBodies[domain.MessagesDeleted]},
+	"messages.deleted.v1":    {decode: exactWithoutBodies(exactDeleted)},
 	"messages.popped.v1":     {decode: withoutBodies[domain.MessagesPopped]},
-	"messages.claimed.v1":    {decode: withoutBodies[domain.MessagesClaimed]},
+	"messages.claimed.v1":    {decode: exactWithoutBodies(exactClaimed)},
 	"claim.renewed.v1":       {decode: withoutBodies[domain.ClaimRenewed]},
 	"claim.released.v1":      {decode: withoutBodies[domain.ClaimReleased]},
 	"queue.purged.v1":        {decode: withoutBodies[domain.QueuePurged]},
@@ -129,6 +129,23 @@ func decodeData[E domain.Event](data []byte) (E, error) {
 		return e, fmt.Errorf("text after the end of the data")
 	}
 	return e, nil
+}
+
+// decodeExactly is decodeData with a quick way for what encode writes.
+func decodeExactly[E domain.Event](quick func([]byte) (E, bool), data []byte) (E, error) {
+	if e, ok := quick(data); ok {
+		return e, nil
+	}
+	return decodeData[E](data)
+}
+
+func exactWithoutBodies[E domain.Event](quick func([]byte) (E, bool)) func([]byte, []string) (domain.Event, error) {
+	return func(data []byte, bodies []string) (domain.Event, error) {
+		if e, ok := quick(data); ok && len(bodies) == 0 {
+			return e, nil
+		}
+		return withoutBodies[E](data, bodies)
+	}
 }
 
 func withoutBodies[E domain.Event](data []byte, bodies []string) (domain.Event, error) {
