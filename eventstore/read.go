@@ -23,7 +23,7 @@ var (
 	positionsSQL string
 )
 
-// PageSize is how many events one statement reads. Pages cost no more than one
+// PageSize is how many events one statement reads at most. Pages cost no more than one
 // long statement and hold no snapshot open.
 const PageSize = 5000
 
@@ -44,10 +44,10 @@ func ReadHead(ctx context.Context, tx Tx) (Head, error) {
 func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEvent, error] {
 	return func(yield func(RecordedEvent, error) bool) {
 		var events []RecordedEvent // the room of one page serves the next
-		for after < upto {
+		for size := firstPage; after < upto; {
 			// Where the page ends is said in positions: with a limit of rows, and statistics
 			// that are behind, PostgreSQL sorts the whole rest of the ledger for each page.
-			end := min(upto, after+PageSize)
+			end := min(upto, after+int64(size))
 			var err error
 			if events, err = readPageInto(ctx, tx, events[:0], pageSQL, []any{after, end}); err == nil && len(events) == 0 {
 				end, err = before(ctx, tx, end, upto)
@@ -57,14 +57,28 @@ func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEv
 				yield(RecordedEvent{}, fmt.Errorf("read events: %w", err))
 				return
 			}
+			bytes := 0
 			for _, e := range events {
+				bytes += bodyBytes(e.Event)
 				if !yield(e, nil) {
 					return
 				}
 			}
-			after = end
+			after, size = end, size.next(bytes)
 		}
 	}
+}
+
+// bodyBytes is how long an event's bodies are.
+func bodyBytes(e domain.Event) (n int) {
+	bodied, ok := e.(domain.Bodied)
+	if !ok {
+		return 0
+	}
+	for _, body := range bodied.Bodies() {
+		n += len(body)
+	}
+	return n
 }
 
 // inOrder sorts a page by position, if it is not.

@@ -42,16 +42,30 @@ type Selection struct {
 	Project     string
 	Types       []string
 
-	version int64 // of the stream, the last one read
-	rows    int   // of the next page
+	version int64    // of the stream, the last one read
+	rows    pageRows // of the next page
 }
 
-// The size of a page: it grows while events are small.
+// pageRows is how many events a page has. Pages grow while events are small.
+type pageRows int
+
+// The size of a page.
 const (
-	firstPage      = 200
-	smallPageBytes = 1 << 20
-	largePageBytes = 4 << 20
+	firstPage      pageRows = 1000
+	smallPageBytes          = 2 << 20
+	largePageBytes          = 8 << 20
 )
+
+// next is the size of the page behind one with so many bytes.
+func (n pageRows) next(bytes int) pageRows {
+	switch {
+	case bytes > largePageBytes:
+		return max(n/2, 1)
+	case bytes < smallPageBytes:
+		return min(2*n, PageSize)
+	}
+	return n
+}
 
 // ReadStored reads the selected events in order, page by page, as they are stored, also
 // those of types that are not known. An error ends the sequence.
@@ -84,11 +98,11 @@ func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, 
 
 // page reads some of the events into a room, and moves the selection on behind them.
 func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]StoredEvent, error) {
-	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), s.rows}, s.Upto
+	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), int(s.rows)}, s.Upto
 	switch {
 	case s.Stream != "":
 		query = storedStreamSQL
-		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), s.rows}
+		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), int(s.rows)}
 	case s.Project == "" && len(s.Types) > 0: // there is no index by type
 		upto = min(s.Upto, s.After+maxPassed)
 		args[1] = upto
@@ -101,7 +115,7 @@ func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]Stor
 		return nil, err
 	}
 	inOrder(events, func(e StoredEvent) int64 { return e.Position })
-	if n := len(events); n < s.rows {
+	if n := len(events); n < int(s.rows) {
 		s.After = upto
 		if n == 0 && upto < s.Upto {
 			s.After, err = before(ctx, tx, upto, s.Upto)
@@ -116,12 +130,7 @@ func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]Stor
 			bytes += len(body)
 		}
 	}
-	switch {
-	case bytes > largePageBytes:
-		s.rows = max(s.rows/2, 1)
-	case bytes < smallPageBytes:
-		s.rows = min(2*s.rows, PageSize)
-	}
+	s.rows = s.rows.next(bytes)
 	return events, err
 }
 
