@@ -249,7 +249,8 @@ func checkReserved(key string, value json.RawMessage, limits Limits) error {
 			return Errorf(Invalid, "%s must be a text", key)
 		}
 	case RetryPolicyKey:
-		return CheckRetryPolicy(value)
+		_, _, err := ParseRetryPolicy(value)
+		return err
 	}
 	return nil
 }
