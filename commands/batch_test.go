@@ -197,7 +197,7 @@ func TestRoundTripsOfABatch(t *testing.T) {
 			return err
 		},
 		func() error {
-			_, err := commands.Run(ctx, e, commands.PurgeQueue{Queue: domain.QueueID{Project: "p1", Name: "new2"}})
+			_, err := commands.Run(ctx, e, commands.PurgeQueue{Queue: domain.QueueID{Project: "p1", Name: "new2"}, Messages: true})
 			return err
 		})...)
 	count("claims and deletes", 6,

@@ -39,8 +39,10 @@ type Needs struct {
 	Claim    domain.ClaimID     // a claim of that queue, with its messages; zero: none
 	Free     int                // so many of the queue's oldest free messages
 	Sweep    int64              // what can be swept of the queue with this number; 0: nothing
-	Rank     Rank
-	Size     int // bytes the command adds to its batch, roughly
+	// Subscriptions to that queue; nil: none.
+	Subscriptions *domain.SubscriptionNeed
+	Rank          Rank
+	Size          int // bytes the command adds to its batch, roughly
 	// Timeless: the decision does not look at the moment's time, so it may be made
 	// before the batch's time is known.
 	Timeless bool

@@ -45,7 +45,7 @@ var everyCommand = map[string]preparation{
 	},
 	"purge": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
 		run(h, e, post(q, `1`))
-		return ready(e, commands.PurgeQueue{Queue: q}, "queue.purged.v1")
+		return ready(e, commands.PurgeQueue{Queue: q, Messages: true}, "queue.purged.v1")
 	},
 	"post to a new queue": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
 		return ready(e, post(q, `1`), "queue.created.v1", "messages.posted.v1")
@@ -84,8 +84,28 @@ var everyCommand = map[string]preparation{
 	},
 	"sweep": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
 		run(h, e, post(q, `1`))
-		run(h, e, commands.PurgeQueue{Queue: q})
+		run(h, e, commands.PurgeQueue{Queue: q, Messages: true})
 		return ready(e, commands.SweepQueue{Queue: q, Number: h.queueNumber(q)}, "messages.swept.v1")
+	},
+	"subscribe": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
+		return ready(e, subscribe(q, "http://a"), "queue.created.v1", "subscription.created.v1")
+	},
+	"change a subscription": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		id := run(h, e, subscribe(q, "http://a"))
+		return ready(e, commands.ChangeSubscription{Queue: q, ID: id, Change: domain.SubscriptionChange{TTL: 60}}, "subscription.updated.v1")
+	},
+	"confirm a subscription": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		id := run(h, e, subscribe(q, "http://a"))
+		return ready(e, commands.ConfirmSubscription{Queue: q, ID: id, Confirmed: true}, "subscription.confirmed.v1")
+	},
+	"delete a subscription": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		id := run(h, e, subscribe(q, "http://a"))
+		return ready(e, commands.DeleteSubscription{Queue: q, ID: id}, "subscription.deleted.v1")
+	},
+	"purge everything": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, post(q, `1`))
+		run(h, e, subscribe(q, "http://a"))
+		return ready(e, commands.PurgeQueue{Queue: q, Messages: true, Subscriptions: true}, "queue.purged.v1", "subscription.deleted.v1")
 	},
 }
 

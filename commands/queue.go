@@ -63,18 +63,56 @@ func (c DeleteQueue) Decide(s *State, _ domain.Moment) (deleted bool, events []d
 	return len(events) > 0, events, err
 }
 
-// PurgeQueue asks for all messages of a queue to go. The answer tells whether there
-// was a queue.
+// PurgeQueue asks for all messages of a queue to go, or all subscriptions to it, or both.
 type PurgeQueue struct {
-	Queue domain.QueueID
+	Queue         domain.QueueID
+	Messages      bool
+	Subscriptions bool
+	// Upto: only subscriptions that were there when the ledger ended at this position; 0:
+	// all.
+	Upto int64
 }
 
-// Needs: the queue.
-func (c PurgeQueue) Needs() Needs { return Needs{Queue: c.Queue, Rank: Frees} }
+// Purged is what a purge has come to. Of many subscriptions it takes a part.
+type Purged struct {
+	Upto int64 // where the ledger ended when it was decided
+	More bool  // there may be more subscriptions
+}
+
+// purgedAtOnce is how many subscriptions one purge takes, so that others need not wait
+// for it.
+const purgedAtOnce = 100
+
+// Needs: the queue, and the first of the subscriptions.
+func (c PurgeQueue) Needs() Needs {
+	needs := Needs{Queue: c.Queue, Rank: Frees}
+	if c.Subscriptions {
+		upto := c.Upto
+		if upto == 0 {
+			upto = domain.MaxPosition
+		}
+		needs.Subscriptions = &domain.SubscriptionNeed{Queue: c.Queue, First: purgedAtOnce, Upto: upto}
+		needs.Size = rowSize * purgedAtOnce
+	}
+	return needs
+}
 
 // Decide empties the queue if it is there. That costs the same however many messages
-// it holds: one mark says that all before it are gone.
-func (c PurgeQueue) Decide(s *State, _ domain.Moment) (purged bool, events []domain.Event, err error) {
-	events = s.Queue(c.Queue).Purge(c.Queue)
-	return len(events) > 0, events, nil
+// it holds: one mark says that all before it are gone. Subscriptions go one by one, for
+// each has a history of its own; they may be there without the queue.
+func (c PurgeQueue) Decide(s *State, at domain.Moment) (purged Purged, events []domain.Event, err error) {
+	purged.Upto = at.Position - 1
+	if c.Upto > 0 {
+		purged.Upto = c.Upto
+	}
+	if c.Messages {
+		events = s.Queue(c.Queue).Purge(c.Queue)
+	}
+	if c.Subscriptions {
+		for _, its := range s.firstSubscriptions(c.Queue, purged.Upto) {
+			events = append(append(events, its.Delete(at.Time)...), its.Sweep(at.Time)...)
+		}
+		purged.More = s.manySubscribed[c.Queue] // those taken by another purge of the batch count as well
+	}
+	return purged, events, nil
 }

@@ -26,6 +26,9 @@ type Loader interface {
 		loaded domain.LoadedMessages, now time.Time, err error)
 	// Sweeps finds what can be swept of queues, by their numbers, at a time.
 	Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error)
+	// Subscriptions finds subscriptions, expired ones as well, and the versions of their
+	// streams.
+	Subscriptions(ctx context.Context, tx eventstore.Tx, needs []domain.SubscriptionNeed) ([]eventstore.Versioned[domain.Subscription], error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -39,7 +42,11 @@ type State struct {
 	live   map[domain.ClaimRef]bool
 	hots   map[domain.QueueID]*hotQueue
 	sweeps map[int64]domain.Sweepable
-	now    time.Time // of the batch; zero where nobody asks
+	// subscriptions are those that were loaded or made.
+	subscriptions map[domain.SubscriptionRef]eventstore.Versioned[domain.Subscription]
+	// manySubscribed are queues to which there may be more subscriptions than were asked for.
+	manySubscribed map[domain.QueueID]bool
+	now            time.Time // of the batch; zero where nobody asks
 }
 
 // queueState is a queue, its stream's version, and what is remembered of it.
@@ -107,7 +114,7 @@ func (s *State) free(queue domain.QueueID) *freeState {
 func (s *State) record(position int64, e domain.Event) (version int64) {
 	id, isQueue := domain.QueueOfStream(e.Stream())
 	if !isQueue {
-		panic("commands: no state for stream " + e.Stream())
+		return s.recordSubscription(e)
 	}
 	q := s.queues[id]
 	q.Version++

@@ -5,14 +5,15 @@ import "fmt"
 // Bounds that are constants of the Messaging API; the maxima that operators may
 // set are in Limits. Times are whole seconds.
 const (
-	MinMessageTTL     = 60
-	MinMessageDelay   = 0
-	MinDeadLetterTTL  = 60
-	MinClaimTTL       = 60
-	MinClaimGrace     = 60
-	MaxQueueName      = 64
-	MaxProject        = 256
-	MaxPostedMessages = 1 << placeIndexBits // messages of one POST
+	MinMessageTTL      = 60
+	MinMessageDelay    = 0
+	MinDeadLetterTTL   = 60
+	MinClaimTTL        = 60
+	MinClaimGrace      = 60
+	MinSubscriptionTTL = 60
+	MaxQueueName       = 64
+	MaxProject         = 256
+	MaxPostedMessages  = 1 << placeIndexBits // messages of one POST
 )
 
 // Limits are the defaults and maxima of the Messaging API that an operator may
@@ -32,6 +33,9 @@ type Limits struct {
 	MaxClaimTTL              int
 	DefaultClaimGrace        int
 	MaxClaimGrace            int
+
+	DefaultSubscriptionTTL  int // ttl of a subscription made without one
+	MaxSubscriptionsPerPage int
 }
 
 // DefaultLimits are Zaqar's.
@@ -51,6 +55,9 @@ func DefaultLimits() Limits {
 		MaxClaimTTL:              43200,
 		DefaultClaimGrace:        60,
 		MaxClaimGrace:            43200,
+
+		DefaultSubscriptionTTL:  3600,
+		MaxSubscriptionsPerPage: 20,
 	}
 }
 
@@ -73,6 +80,8 @@ func (l Limits) Check() error {
 		{"default_claim_ttl", l.DefaultClaimTTL, MinClaimTTL, l.MaxClaimTTL},
 		{"max_claim_grace", l.MaxClaimGrace, MinClaimGrace, 365 * 86400},
 		{"default_claim_grace", l.DefaultClaimGrace, MinClaimGrace, l.MaxClaimGrace},
+		{"default_subscription_ttl", l.DefaultSubscriptionTTL, MinSubscriptionTTL, 50 * 365 * 86400},
+		{"max_subscriptions_per_page", l.MaxSubscriptionsPerPage, 1, 1000},
 	} {
 		if bound.value < bound.min || bound.value > bound.max {
 			return fmt.Errorf("%s must be between %d and %d, not %d", bound.name, bound.min, bound.max, bound.value)

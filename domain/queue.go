@@ -58,7 +58,7 @@ func CheckQueueName(name string) error {
 	return nil
 }
 
-// QueueCreated: a client made a queue, or posted to a name that had none.
+// QueueCreated: a client made a queue, or posted or subscribed to a name that had none.
 type QueueCreated struct {
 	Project  string   `json:"project"`
 	Name     string   `json:"name"`
@@ -81,7 +81,8 @@ func (QueueMetadataChanged) EventType() string  { return "queue.metadata-changed
 func (e QueueMetadataChanged) Stream() string   { return QueueID{e.Project, e.Name}.Stream() }
 func (e QueueMetadataChanged) Bodies() []string { return []string{e.Metadata.Text()} }
 
-// QueueDeleted: a client deleted a queue; its messages went with it.
+// QueueDeleted: a client deleted a queue; its messages went with it. Subscriptions to it
+// stay.
 type QueueDeleted struct {
 	Project string `json:"project"`
 	Name    string `json:"name"`

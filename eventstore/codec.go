@@ -61,6 +61,26 @@ var kinds = map[string]kind{
 		e, err := decodeData[domain.MessagesMovedIn](data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.MovedMessage, body string) { m.Body = body }))
 	}},
+	"subscription.created.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.SubscriptionCreated](data)
+		if err != nil {
+			return nil, err
+		}
+		e.Options, err = oneBody(bodies)
+		return e, err
+	}},
+	"subscription.updated.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.SubscriptionUpdated](data)
+		if err != nil {
+			return nil, err
+		}
+		e.Options, err = oneBody(bodies)
+		return e, err
+	}},
+	"subscription.confirmed.v1":   {decode: withoutBodies[domain.SubscriptionConfirmed]},
+	"subscription.unconfirmed.v1": {decode: withoutBodies[domain.SubscriptionUnconfirmed]},
+	"subscription.deleted.v1":     {decode: withoutBodies[domain.SubscriptionDeleted]},
+	"subscription.swept.v1":       {decode: withoutBodies[domain.SubscriptionSwept]},
 }
 
 // EventTypes are the names of all forms of events that were ever stored, sorted.
@@ -168,8 +188,16 @@ func giveBodies[M any](messages []M, bodies []string, give func(*M, string)) err
 }
 
 func oneMetadata(bodies []string) (domain.Metadata, error) {
-	if len(bodies) != 1 {
-		return nil, fmt.Errorf("%d bodies instead of the queue's metadata", len(bodies))
+	text, err := oneBody(bodies)
+	if err != nil {
+		return nil, err
 	}
-	return domain.ParseMetadata([]byte(bodies[0]))
+	return domain.ParseMetadata([]byte(text))
+}
+
+func oneBody(bodies []string) (string, error) {
+	if len(bodies) != 1 {
+		return "", fmt.Errorf("%d bodies instead of one", len(bodies))
+	}
+	return bodies[0], nil
 }

@@ -91,7 +91,23 @@ var want = map[string]domain.Event{
 		Claims: []domain.ClaimID{sampleClaim}, Lowest: domain.PlaceOf(42, 0),
 		Counted: domain.PlaceOf(45, 3), CountedAfter: domain.PlaceOf(44, 0), Over: true,
 	},
+	"subscription.created.v1": domain.SubscriptionCreated{
+		Project: "c0ffee", ID: sampleSubscription, Queue: "builds", Subscriber: "https://hooks.example.net/in?a=1&b=<2>",
+		TTL: 3600, Owes: domain.ConfirmSubscription, Options: `{"post_headers": {"X-Team": "ci"}}`,
+	},
+	"subscription.updated.v1": domain.SubscriptionUpdated{
+		Project: "c0ffee", ID: sampleSubscription, Queue: "builds", Subscriber: "mailto:ci@example.net",
+		TTL: 86400, Owes: domain.ConfirmSubscription, Options: `{"subject": "builds"}`,
+	},
+	"subscription.confirmed.v1": domain.SubscriptionConfirmed{Project: "c0ffee", ID: sampleSubscription, Queue: "builds"},
+	"subscription.unconfirmed.v1": domain.SubscriptionUnconfirmed{
+		Project: "c0ffee", ID: sampleSubscription, Queue: "builds", Owes: domain.ConfirmUnsubscription,
+	},
+	"subscription.deleted.v1": domain.SubscriptionDeleted{Project: "c0ffee", ID: sampleSubscription, Queue: "builds"},
+	"subscription.swept.v1":   domain.SubscriptionSwept{Project: "c0ffee", ID: sampleSubscription, Queue: "builds"},
 }
+
+var sampleSubscription = domain.NewSubscriptionID(46, 9)
 
 var sampleClaim = uuid.MustParse("0199b9a0-6d7a-7c31-9a53-0242ac120002")
 
@@ -164,6 +180,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"text behind the data":             {"queue.deleted.v1", `{} {}`, nil},
 		"bodies where none belong":         {"queue.deleted.v1", `{}`, []string{"1"}},
 		"a queue without its metadata":     {"queue.created.v1", `{}`, nil},
+		"a subscription without options":   {"subscription.created.v1", `{}`, nil},
 		"more bodies than messages":        {"messages.posted.v1", `{"messages": []}`, []string{"1"}},
 		"a message id that is none at all": {"messages.posted.v1", `{"messages": [{"id": "x"}]}`, []string{"1"}},
 	}

@@ -220,14 +220,7 @@ func globalRequestID(r *http.Request) string {
 // request is the context for a command: it says where the command comes from and,
 // for a POST, by which name the client wants it to be carried out only once.
 func (c *call) request(body []byte) (context.Context, error) {
-	id, global := requestID(c), globalRequestID(c.Request())
-	r := commands.Request{Origin: domain.Origin{
-		Project: c.caller.Project, Actor: c.caller.User,
-		RequestID: id, GlobalRequestID: global, CorrelationID: id,
-	}}
-	if global != "" {
-		r.Origin.CorrelationID = global
-	}
+	r := commands.Request{Origin: c.origin()}
 	if key, given := c.Request().Header[headerIdempotencyKey]; given && c.Request().Method == http.MethodPost {
 		if !isVisibleASCII(key[0]) || len(key[0]) > 255 {
 			return nil, badRequest("Invalid header value", "Idempotency-Key must have 1 to 255 visible ASCII characters.")
@@ -235,6 +228,25 @@ func (c *call) request(body []byte) (context.Context, error) {
 		r.IdempotencyKey, r.RequestHash = key[0], c.hash(body)
 	}
 	return commands.WithRequest(c.Request().Context(), r), nil
+}
+
+// requestWithoutKey is the context for a command that does the rest of what the request
+// asks for.
+func (c *call) requestWithoutKey() context.Context {
+	return commands.WithRequest(c.Request().Context(), commands.Request{Origin: c.origin()})
+}
+
+// origin says where the request comes from.
+func (c *call) origin() domain.Origin {
+	id, global := requestID(c), globalRequestID(c.Request())
+	its := domain.Origin{
+		Project: c.caller.Project, Actor: c.caller.User,
+		RequestID: id, GlobalRequestID: global, CorrelationID: id,
+	}
+	if global != "" {
+		its.CorrelationID = global
+	}
+	return its
 }
 
 func isVisibleASCII(text string) bool {

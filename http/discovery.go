@@ -57,24 +57,30 @@ func homeDocument() []byte {
 	methods := func(allow ...string) hints { return hints{Allow: allow, Formats: formats} }
 	put, post := methods("GET", "PUT", "DELETE"), methods("POST")
 	put.AcceptPut, post.AcceptPost = []string{"application/json"}, []string{"application/json"}
-	const queue, messages = "/v2/queues/{queue_name}", "/v2/queues/{queue_name}/messages"
+	const queue = "/v2/queues/{queue_name}"
+	const messages, subscriptions = queue + "/messages", queue + "/subscriptions"
+	const subscription = subscriptions + "/{subscription_id}"
 	text, err := json.Marshal(map[string]map[string]relation{"resources": {
 		"rel/queues":        {"/v2/queues{?marker,limit,detailed}", vars("marker", "limit", "detailed"), methods("GET")},
 		"rel/queue":         {queue, vars("queue_name"), put},
 		"rel/messages":      {messages + "{?marker,limit,echo,include_claimed}", vars("queue_name", "marker", "limit", "echo", "include_claimed"), methods("GET")},
 		"rel/post_messages": {messages, vars("queue_name"), post},
 		// Zaqar's own document calls the variable claim, which it does not read.
-		"rel/message_delete":  {messages + "/{message_id}{?claim_id}", vars("queue_name", "message_id", "claim_id"), methods("DELETE")},
-		"rel/messages_delete": {messages + "{?ids,pop}", vars("queue_name", "ids", "pop"), methods("DELETE")},
-		"rel/queue_stats":     {queue + "/stats", vars("queue_name"), methods("GET")},
-		"rel/queue_purge":     {queue + "/purge", vars("queue_name"), post},
-		"rel/post_claim":      {queue + "/claims{?limit}", vars("queue_name", "limit"), post},
-		"rel/claim":           {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("GET")},
-		"rel/patch_claim":     {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("PATCH")},
-		"rel/delete_claim":    {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("DELETE")},
-		"rel/message_get":     {messages + "/{message_id}", vars("queue_name", "message_id"), methods("GET")},
-		"rel/ping":            {"/v2/ping", vars(), methods("GET")},
-		"rel/health":          {"/v2/health", vars(), methods("GET")},
+		"rel/message_delete":     {messages + "/{message_id}{?claim_id}", vars("queue_name", "message_id", "claim_id"), methods("DELETE")},
+		"rel/messages_delete":    {messages + "{?ids,pop}", vars("queue_name", "ids", "pop"), methods("DELETE")},
+		"rel/queue_stats":        {queue + "/stats", vars("queue_name"), methods("GET")},
+		"rel/queue_purge":        {queue + "/purge", vars("queue_name"), post},
+		"rel/post_claim":         {queue + "/claims{?limit}", vars("queue_name", "limit"), post},
+		"rel/claim":              {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("GET")},
+		"rel/patch_claim":        {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("PATCH")},
+		"rel/delete_claim":       {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("DELETE")},
+		"rel/message_get":        {messages + "/{message_id}", vars("queue_name", "message_id"), methods("GET")},
+		"rel/subscriptions_get":  {subscriptions + "{?marker,limit}", vars("queue_name", "marker", "limit"), methods("GET")},
+		"rel/subscriptions_post": {subscriptions, vars("queue_name"), post},
+		"rel/subscription":       {subscription, vars("queue_name", "subscription_id"), methods("GET", "DELETE")},
+		"rel/subscription_patch": {subscription, vars("queue_name", "subscription_id"), methods("PATCH")},
+		"rel/ping":               {"/v2/ping", vars(), methods("GET")},
+		"rel/health":             {"/v2/health", vars(), methods("GET")},
 	}})
 	if err != nil {
 		panic(err) // texts only

@@ -242,6 +242,15 @@ func writeBody(w http.ResponseWriter, status int, contentType string, body []byt
 	return err
 }
 
+// appendText writes a text as JSON, without escaping what only HTML would need.
+func appendText(out []byte, text string) []byte {
+	var quoted bytes.Buffer
+	enc := json.NewEncoder(&quoted)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(text) // a text always encodes
+	return append(out, bytes.TrimRight(quoted.Bytes(), "\n")...)
+}
+
 // appendUUID writes a UUID with dashes.
 func appendUUID(out []byte, id uuid.UUID) []byte {
 	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {

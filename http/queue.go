@@ -112,7 +112,9 @@ func appendMessageAge(out []byte, name string, queue domain.QueueID, m *projecti
 	return append(out, `"}`...)
 }
 
-// purgeQueue serves POST /v2/queues/:queue/purge.
+// purgeQueue serves POST /v2/queues/:queue/purge. Of many subscriptions each command takes
+// a part. Only the first one bears the client's key: the others take those that were there
+// when that one was decided, so they may be given again.
 func (s *Server) purgeQueue(c *call) error {
 	buffer := getBuffer()
 	defer putBuffer(buffer)
@@ -120,7 +122,7 @@ func (s *Server) purgeQueue(c *call) error {
 	if err != nil {
 		return err
 	}
-	messages, err := decodePurge(body)
+	cmd, err := decodePurge(body)
 	if err != nil {
 		return err
 	}
@@ -128,22 +130,27 @@ func (s *Server) purgeQueue(c *call) error {
 	if err != nil {
 		return err
 	}
-	if messages {
-		if _, err := commands.Run(ctx, s.Executor, commands.PurgeQueue{Queue: c.queue}); err != nil {
+	cmd.Queue = c.queue
+	for again := cmd.Messages || cmd.Subscriptions; again; {
+		purged, err := commands.Run(ctx, s.Executor, cmd)
+		if err != nil {
 			return err
 		}
+		again = purged.More
+		cmd.Messages, cmd.Upto = false, purged.Upto
+		ctx = c.requestWithoutKey()
 	}
 	return c.NoContent(http.StatusNoContent)
 }
 
 // decodePurge reads what is to be purged. Without a body that is everything.
-func decodePurge(body []byte) (messages bool, err error) {
+func decodePurge(body []byte) (cmd commands.PurgeQueue, err error) {
 	if len(body) == 0 {
-		return true, nil
+		return commands.PurgeQueue{Messages: true, Subscriptions: true}, nil
 	}
 	text, err := parseJSON(body)
 	if err != nil {
-		return false, err
+		return cmd, err
 	}
 	types := ""
 	if isObject(text) {
@@ -154,18 +161,19 @@ func decodePurge(body []byte) (messages bool, err error) {
 		}
 	}
 	if types == "" || !isArray(types) {
-		return false, domain.Errorf(domain.Invalid, "the body must be an object with a list resource_types")
+		return cmd, domain.Errorf(domain.Invalid, "the body must be an object with a list resource_types")
 	}
 	for item := range elements(types) {
 		switch item {
 		case `"messages"`:
-			messages = true
-		case `"subscriptions"`: // there are none
+			cmd.Messages = true
+		case `"subscriptions"`:
+			cmd.Subscriptions = true
 		default:
-			return false, domain.Errorf(domain.Invalid, "resource_types may hold messages and subscriptions only")
+			return cmd, domain.Errorf(domain.Invalid, "resource_types may hold messages and subscriptions only")
 		}
 	}
-	return messages, nil
+	return cmd, nil
 }
 
 // patchType is what a patch of a queue must say it is. It looks like a JSON patch

@@ -52,6 +52,13 @@ func (s *Server) messaging() []route {
 		{"GET", "/v2/queues/:queue/claims/:claim", "claims:get", s.showClaim, ""},
 		{"PATCH", "/v2/queues/:queue/claims/:claim", "claims:update", s.renewClaim, ""},
 		{"DELETE", "/v2/queues/:queue/claims/:claim", "claims:delete", s.releaseClaim, "delete_claim"},
+
+		{"POST", "/v2/queues/:queue/subscriptions", "subscription:create", s.subscribe, ""},
+		{"GET", "/v2/queues/:queue/subscriptions", "subscription:get_all", s.listSubscriptions, ""},
+		{"GET", "/v2/queues/:queue/subscriptions/:subscription", "subscription:get", s.showSubscription, ""},
+		{"PATCH", "/v2/queues/:queue/subscriptions/:subscription", "subscription:update", s.changeSubscription, ""},
+		{"DELETE", "/v2/queues/:queue/subscriptions/:subscription", "subscription:delete", s.deleteSubscription, ""},
+		{"PUT", "/v2/queues/:queue/subscriptions/:subscription/confirm", "subscription:confirm", s.confirmSubscription, ""},
 	}
 }
 

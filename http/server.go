@@ -43,6 +43,8 @@ type Views interface {
 	Bodies(ctx context.Context, places []domain.Place) (map[domain.Place]string, error)
 	Claim(ctx context.Context, ref domain.ClaimRef) (claim projections.Claim, exists bool, err error)
 	Stats(ctx context.Context, id domain.QueueID) (projections.Stats, error)
+	Subscriptions(ctx context.Context, list projections.SubscriptionList) ([]projections.Subscription, error)
+	Subscription(ctx context.Context, queue domain.QueueID, id domain.SubscriptionID) (s projections.Subscription, exists bool, err error)
 }
 
 // Pinger is the database, as far as its being there is asked for.
@@ -67,7 +69,9 @@ type Config struct {
 	// Checksums adds the checksum of its body to each message (Zaqar's
 	// enable_checksum).
 	Checksums bool
-	Log       *slog.Logger
+	// Subscriptions are the rules for them; without types: those of SubscriberTypes.
+	Subscriptions domain.SubscriptionRules
+	Log           *slog.Logger
 	// LogRequests writes a line for each request. Failures of nabu's own are logged
 	// in any case.
 	LogRequests bool
@@ -92,6 +96,9 @@ type Server struct {
 func New(cfg Config) *Server {
 	if cfg.Auth == nil {
 		cfg.Auth = NoAuth{}
+	}
+	if len(cfg.Subscriptions.Types) == 0 {
+		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
 	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations()}
 	s.echo.IPExtractor = echo.ExtractIPDirect()

@@ -97,7 +97,7 @@ func TestTheStoryOfAMessage(t *testing.T) {
 	claim("a") // the second time is once too often
 	purged := h.post("b", "c", plain(`2`))[0]
 	claim("b")
-	run(h, commands.PurgeQueue{Queue: h.id("b")})
+	run(h, commands.PurgeQueue{Queue: h.id("b"), Messages: true})
 	h.post("b", "c", plain(`3`))
 	(&walk{house: h}).sweep()
 	run(h, commands.DeleteQueue{Queue: h.id("b")})

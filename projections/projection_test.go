@@ -305,8 +305,9 @@ func TestAFoldOfTheHistoryIsTheLiveTable(t *testing.T) {
 type walk struct {
 	*house
 	*rapid.T
-	posted []domain.MessageID
-	claims []domain.ClaimRef
+	posted     []domain.MessageID
+	claims     []domain.ClaimRef
+	subscribed []domain.SubscriptionID
 }
 
 func (w *walk) step() {
@@ -314,7 +315,7 @@ func (w *walk) step() {
 	queue := w.id(name)
 	switch rapid.SampledFrom([]string{
 		"post", "post", "post", "many", "claim", "claim", "claim", "renew", "release", "delete", "pop", "purge",
-		"patch", "delete queue", "create", "sweep", "sweep",
+		"patch", "delete queue", "create", "sweep", "sweep", "subscribe", "subscribe", "subscription", "subscription",
 	}).Draw(w.T, "step") {
 	case "post":
 		w.posted = append(w.posted, w.post(name, "c", slices.Repeat([]domain.NewMessage{plain(`1`)}, rapid.IntRange(1, 4).Draw(w.T, "n"))...)...)
@@ -344,7 +345,7 @@ func (w *walk) step() {
 	case "pop":
 		run(w.house, commands.PopMessages{Queue: queue, Limit: rapid.IntRange(1, 5).Draw(w.T, "limit")})
 	case "purge":
-		run(w.house, commands.PurgeQueue{Queue: queue})
+		run(w.house, commands.PurgeQueue{Queue: queue, Messages: true, Subscriptions: rapid.Bool().Draw(w.T, "all")})
 	case "patch":
 		patch := domain.MetadataPatch{{Op: "add", Key: "k", Value: fmt.Append(nil, rapid.IntRange(0, 3).Draw(w.T, "value"))}}
 		_, _ = commands.Run(w.request(), w.executor, commands.ChangeQueue{Queue: queue, Patch: patch})
@@ -354,6 +355,53 @@ func (w *walk) step() {
 		w.create(name, `{"_default_message_delay": 7, "_max_claim_count": 1, "_dead_letter_queue": "b", "_dead_letter_queue_messages_ttl": 60}`)
 	case "sweep":
 		w.sweep()
+	case "subscribe":
+		w.subscribe(queue)
+	case "subscription":
+		if len(w.subscribed) > 0 {
+			w.changeSubscription(queue, rapid.SampledFrom(w.subscribed).Draw(w.T, "subscription"))
+		}
+	}
+}
+
+func (w *walk) subscriber() string {
+	return rapid.SampledFrom([]string{"http://a", "http://b", "http://c"}).Draw(w.T, "subscriber")
+}
+
+func (w *walk) rules() domain.SubscriptionRules {
+	return domain.SubscriptionRules{Types: domain.SubscriberTypes, Confirm: rapid.Bool().Draw(w.T, "confirm")}
+}
+
+func (w *walk) subscribe(queue domain.QueueID) {
+	id, err := commands.Run(w.request(), w.executor, commands.Subscribe{
+		NewSubscription: domain.NewSubscription{
+			Queue: queue, Subscriber: w.subscriber(), TTL: 60 * rapid.IntRange(1, 10).Draw(w.T, "ttl"), Salt: rand.Uint64(),
+		},
+		Rules: w.rules(),
+	})
+	if err == nil {
+		w.subscribed = append(w.subscribed, id)
+	}
+}
+
+// changeSubscription does something with a subscription, which may be one to the other
+// queue, or gone.
+func (w *walk) changeSubscription(queue domain.QueueID, id domain.SubscriptionID) {
+	switch rapid.SampledFrom([]string{"change", "change", "confirm", "delete"}).Draw(w.T, "what") {
+	case "change":
+		change := domain.SubscriptionChange{Options: `{"a": 1}`}
+		if rapid.Bool().Draw(w.T, "another") {
+			change.Subscriber = w.subscriber()
+		}
+		if rapid.Bool().Draw(w.T, "longer") {
+			change.TTL = 100
+		}
+		_, _ = commands.Run(w.request(), w.executor, commands.ChangeSubscription{Queue: queue, ID: id, Change: change, Rules: w.rules()})
+	case "confirm":
+		word := rapid.Bool().Draw(w.T, "word")
+		_, _ = commands.Run(w.request(), w.executor, commands.ConfirmSubscription{Queue: queue, ID: id, Confirmed: word, Rules: w.rules()})
+	case "delete":
+		run(w.house, commands.DeleteSubscription{Queue: queue, ID: id})
 	}
 }
 
@@ -367,6 +415,13 @@ func (w *walk) sweep() {
 		for swept := true; swept; {
 			swept = run(w.house, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
 		}
+	}
+	expired, err := w.views.ExpiredSubscriptions(context.Background(), 1000)
+	if err != nil {
+		w.house.Fatal(err)
+	}
+	for queue, ids := range expired {
+		run(w.house, commands.SweepSubscriptions{Queue: queue, IDs: ids})
 	}
 }
 
@@ -431,6 +486,7 @@ func (h *house) rows(tx eventstore.Tx) []string {
 SELECT 'queue ' || row_to_json(q)::text AS row FROM queues q WHERE q.project = $1
 UNION ALL SELECT 'message ' || row_to_json(m)::text FROM messages m JOIN queues q ON q.number = m.queue WHERE q.project = $1
 UNION ALL SELECT 'claim ' || row_to_json(c)::text FROM claims c JOIN queues q ON q.number = c.queue WHERE q.project = $1
+UNION ALL SELECT 'subscription ' || row_to_json(s)::text FROM subscriptions s WHERE s.project = $1
 UNION ALL SELECT 'count ' || row_to_json(n)::text FROM message_counts n JOIN queues q ON q.number = n.queue WHERE q.project = $1
 ORDER BY row`, h.project)
 	if err != nil {

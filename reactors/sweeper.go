@@ -29,6 +29,8 @@ var SweeperTypes = []string{domain.QueuePurged{}.EventType(), domain.QueueDelete
 type Sweepables interface {
 	// Sweepable lists queues that have something to sweep, at most so many.
 	Sweepable(ctx context.Context, most int) ([]projections.SweepableQueue, error)
+	// ExpiredSubscriptions lists subscriptions that have expired, at most so many.
+	ExpiredSubscriptions(ctx context.Context, most int) (map[domain.QueueID][]domain.SubscriptionID, error)
 	// LatelyPosted counts the messages in the last of the posts, by queue.
 	LatelyPosted(ctx context.Context) (map[domain.QueueID]int, error)
 	// QueueNumber is the number of the queue that bears a name now; 0: none does.
@@ -117,22 +119,44 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		}
 		again = false
 		for _, q := range queues {
-			swept, err := s.sweep(ctx, q)
+			swept, err := s.sweep(ctx, q.Queue, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
 			if err != nil {
 				return err
 			}
 			again = again || swept
 		}
 	}
+	if err := s.sweepSubscriptions(ctx); err != nil {
+		return err
+	}
 	return s.count(ctx)
 }
 
-// sweep sweeps one queue, and tells whether there was something to sweep.
-func (s *Sweeper) sweep(ctx context.Context, q projections.SweepableQueue) (swept bool, err error) {
+// sweepSubscriptions takes subscriptions away that have expired.
+func (s *Sweeper) sweepSubscriptions(ctx context.Context) error {
+	for again := true; again; {
+		queues, err := s.Views.ExpiredSubscriptions(ctx, sweepBatch)
+		if err != nil {
+			return err
+		}
+		again = false
+		for queue, ids := range queues {
+			swept, err := s.sweep(ctx, queue, commands.SweepSubscriptions{Queue: queue, IDs: ids})
+			if err != nil {
+				return err
+			}
+			again = again || swept
+		}
+	}
+	return nil
+}
+
+// sweep sweeps something of a queue, and tells whether there was something to sweep.
+func (s *Sweeper) sweep(ctx context.Context, queue domain.QueueID, cmd commands.Command[bool]) (swept bool, err error) {
 	began := time.Now()
-	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: q.Queue.Project}})
-	if swept, err = commands.Run(request, s.Executor, commands.SweepQueue{Queue: q.Queue, Number: q.Number}); err != nil {
-		return false, fmt.Errorf("sweep queue %s: %w", q.Queue.Stream(), err)
+	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: queue.Project}})
+	if swept, err = commands.Run(request, s.Executor, cmd); err != nil {
+		return false, fmt.Errorf("sweep queue %s: %w", queue.Stream(), err)
 	}
 	rest := time.NewTimer(min(sweepRest*time.Since(began), sweepEvery))
 	defer rest.Stop()
@@ -160,7 +184,7 @@ func (s *Sweeper) count(ctx context.Context) error {
 			return err
 		}
 		for swept := number > 0; swept; {
-			if swept, err = s.sweep(ctx, projections.SweepableQueue{Queue: queue, Number: number}); err != nil {
+			if swept, err = s.sweep(ctx, queue, commands.SweepQueue{Queue: queue, Number: number}); err != nil {
 				return err
 			}
 		}

@@ -124,7 +124,7 @@ func TestWhatNobodyCanSeeIsSwept(t *testing.T) {
 		h.claim(name)
 	}
 	h.post("kept", 3, 1000)
-	run(h, commands.PurgeQueue{Queue: queue("purged")})
+	run(h, commands.PurgeQueue{Queue: queue("purged"), Messages: true})
 	run(h, commands.DeleteQueue{Queue: queue("deleted")})
 	h.sweep()
 	if queues, messages, claims, _ := h.rows(); queues != 3 || messages != 5003 || claims != 3 {

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
 	"nabu/commands"
+	"nabu/domain"
 	"nabu/http"
 	"nabu/internal/bench"
 	"nabu/projections"
@@ -107,7 +109,8 @@ func (s *service) start(ctx context.Context) error {
 		Executor: s.executor, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
 		Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
-		Log: s.log, LogRequests: s.LogRequests,
+		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},
+		Log:           s.log, LogRequests: s.LogRequests,
 		Registry: m.registry, Metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}),
 	})
 	go func() { s.served <- s.server.Serve(listener) }()

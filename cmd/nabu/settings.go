@@ -33,6 +33,8 @@ type config struct {
 	ClientIDUUIDSafe         string
 	MessageDeleteWithClaimID bool
 	EnableChecksum           bool
+	RequireConfirmation      bool
+	SubscriberTypes          string
 	Limits                   domain.Limits
 }
 
@@ -133,6 +135,14 @@ var messagingSettings = []setting{
 		key: "enable_checksum", fallback: "false",
 		help:  "show the MD5 checksum of each message's body",
 		field: func(c *config) any { return &c.EnableChecksum },
+	}, {
+		key: "require_confirmation", fallback: "false",
+		help:  "deliver to subscribers only once they have confirmed their subscription",
+		field: func(c *config) any { return &c.RequireConfirmation },
+	}, {
+		key: "subscriber_types", fallback: strings.Join(domain.SubscriberTypes, ","), rule: someOf(domain.SubscriberTypes...),
+		help:  "schemes that the address of a subscriber may have, with commas between",
+		field: func(c *config) any { return &c.SubscriberTypes },
 	},
 	limit("default_message_ttl", "seconds a message lives if its sender does not say",
 		func(l *domain.Limits) *int { return &l.DefaultMessageTTL }),
@@ -160,6 +170,10 @@ var messagingSettings = []setting{
 		func(l *domain.Limits) *int { return &l.DefaultClaimGrace }),
 	limit("max_claim_grace", "most seconds that messages outlive their claim",
 		func(l *domain.Limits) *int { return &l.MaxClaimGrace }),
+	limit("default_subscription_ttl", "seconds a subscription lives if its maker does not say",
+		func(l *domain.Limits) *int { return &l.DefaultSubscriptionTTL }),
+	limit("max_subscriptions_per_page", "most subscriptions of one page",
+		func(l *domain.Limits) *int { return &l.MaxSubscriptionsPerPage }),
 }
 
 func limit(key, help string, field func(*domain.Limits) *int) setting {
@@ -233,6 +247,18 @@ func oneOf(allowed ...string) func(string) error {
 	return func(text string) error {
 		if !slices.Contains(allowed, text) {
 			return fmt.Errorf("must be %s, not %q", strings.Join(allowed, " or "), text)
+		}
+		return nil
+	}
+}
+
+// someOf is a rule for lists with commas between the items.
+func someOf(allowed ...string) func(string) error {
+	return func(text string) error {
+		for item := range strings.SplitSeq(text, ",") {
+			if !slices.Contains(allowed, item) {
+				return fmt.Errorf("must be one or several of %s, with commas between, not %q", strings.Join(allowed, ", "), text)
+			}
 		}
 		return nil
 	}
