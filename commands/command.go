@@ -38,6 +38,7 @@ type Needs struct {
 	Named    domain.ClaimID     // the claim that is named with the messages; zero: none
 	Claim    domain.ClaimID     // a claim of that queue, with its messages; zero: none
 	Free     int                // so many of the queue's oldest free messages
+	Share    string             // whether the queue's signed URL with this digest was taken back; empty: nothing
 	Sweep    int64              // what can be swept of the queue with this number; 0: nothing
 	// Subscriptions to that queue; nil: none.
 	Subscriptions *domain.SubscriptionNeed

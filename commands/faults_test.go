@@ -82,6 +82,12 @@ var everyCommand = map[string]preparation{
 		run(h, e, held)
 		return ready(e, commands.ReleaseClaim{Queue: q, Claim: held.Claim}, "claim.released.v1")
 	},
+	"revoke a signed URL": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
+		return ready(e, commands.RevokeShare{Share: domain.Share{Queue: q, Digest: "d", Expires: time.Now().Add(time.Hour)}}, "share.revoked.v1")
+	},
+	"revoke all signed URLs": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
+		return ready(e, commands.RevokeShares{Queue: q}, "shares.revoked.v1")
+	},
 	"sweep": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
 		run(h, e, post(q, `1`))
 		run(h, e, commands.PurgeQueue{Queue: q, Messages: true})

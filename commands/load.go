@@ -31,6 +31,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 	if err := e.loadSubscriptions(ctx, w); err != nil {
 		return err
 	}
+	if err := e.loadShares(ctx, w); err != nil {
+		return err
+	}
 	if err := e.findAnswers(ctx, w, now); err != nil {
 		return err
 	}

@@ -29,6 +29,8 @@ type Loader interface {
 	// Subscriptions finds subscriptions, expired ones as well, and the versions of their
 	// streams.
 	Subscriptions(ctx context.Context, tx eventstore.Tx, needs []domain.SubscriptionNeed) ([]eventstore.Versioned[domain.Subscription], error)
+	// RevokedShares finds which signed URLs were taken back.
+	RevokedShares(ctx context.Context, tx eventstore.Tx, keys []domain.ShareKey) (map[domain.ShareKey]bool, error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -46,7 +48,9 @@ type State struct {
 	subscriptions map[domain.SubscriptionRef]eventstore.Versioned[domain.Subscription]
 	// manySubscribed are queues to which there may be more subscriptions than were asked for.
 	manySubscribed map[domain.QueueID]bool
-	now            time.Time // of the batch; zero where nobody asks
+	// revoked are signed URLs that were asked about and have been taken back.
+	revoked map[domain.ShareKey]bool
+	now     time.Time // of the batch; zero where nobody asks
 }
 
 // queueState is a queue, its stream's version, and what is remembered of it.

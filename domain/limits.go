@@ -36,6 +36,7 @@ type Limits struct {
 
 	DefaultSubscriptionTTL  int // ttl of a subscription made without one
 	MaxSubscriptionsPerPage int
+	MaxSignedURLLife        int // 0: a signed URL may last as long as its maker says
 }
 
 // DefaultLimits are Zaqar's.
@@ -79,6 +80,7 @@ func (l Limits) Check() error {
 		{"max_claim_ttl", l.MaxClaimTTL, MinClaimTTL, 365 * 86400},
 		{"default_claim_ttl", l.DefaultClaimTTL, MinClaimTTL, l.MaxClaimTTL},
 		{"max_claim_grace", l.MaxClaimGrace, MinClaimGrace, 365 * 86400},
+		{"max_signed_url_life", l.MaxSignedURLLife, 0, 50 * 365 * 86400},
 		{"default_claim_grace", l.DefaultClaimGrace, MinClaimGrace, l.MaxClaimGrace},
 		{"default_subscription_ttl", l.DefaultSubscriptionTTL, MinSubscriptionTTL, 50 * 365 * 86400},
 		{"max_subscriptions_per_page", l.MaxSubscriptionsPerPage, 1, 1000},

@@ -53,6 +53,8 @@ var kinds = map[string]kind{
 	"messages.claimed.v1":    {decode: exactWithoutBodies(exactClaimed)},
 	"claim.renewed.v1":       {decode: withoutBodies[domain.ClaimRenewed]},
 	"claim.released.v1":      {decode: withoutBodies[domain.ClaimReleased]},
+	"share.revoked.v1":       {decode: withoutBodies[domain.ShareRevoked]},
+	"shares.revoked.v1":      {decode: withoutBodies[domain.SharesRevoked]},
 	"queue.purged.v1":        {decode: withoutBodies[domain.QueuePurged]},
 	"messages.swept.v1":      {decode: withoutBodies[domain.MessagesSwept]},
 	"messages.moved-out.v1":  {decode: withoutBodies[domain.MessagesMovedOut]},

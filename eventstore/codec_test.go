@@ -84,6 +84,11 @@ var want = map[string]domain.Event{
 		}},
 	},
 	"queue.purged.v1": domain.QueuePurged{Project: "c0ffee", Name: "builds", Number: 41},
+	"share.revoked.v1": domain.ShareRevoked{
+		Project: "c0ffee", Queue: "builds", Digest: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+		Expires: time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC),
+	},
+	"shares.revoked.v1": domain.SharesRevoked{Project: "c0ffee", Queue: "builds"},
 	"messages.swept.v1": domain.MessagesSwept{
 		Project: "c0ffee", Queue: "builds", Number: 41,
 		Expired: []domain.PlaceRange{{First: domain.PlaceOf(42, 0), Last: domain.PlaceOf(42, 1)}},

@@ -20,6 +20,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgtest"
+	"nabu/internal/signedurl"
 	"nabu/projections"
 )
 
@@ -90,7 +91,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	log := slog.New(slog.NewTextHandler(a.log, nil))
 	cfg := Config{
 		Views: &projections.Views{DB: a.DB(), Now: a.Now}, Database: a.DB(),
-		Limits: domain.DefaultLimits(), Log: log, Registry: a.registry,
+		Limits: domain.DefaultLimits(), Log: log, Registry: a.registry, SigningKey: signedurl.Key("sample-key"),
 	}
 	for _, c := range change {
 		c(&cfg)

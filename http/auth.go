@@ -12,6 +12,18 @@ type Caller struct {
 	Project    string
 	HasProject bool // the request names a project, be it an empty one
 	Roles      []string
+	// Signature is the digest of the signature that the request came with. There is no
+	// user then, and no role.
+	Signature string
+}
+
+// actor is who did something, for the history. What a bearer of a signature did can be
+// told apart from what others did, and nobody can make a signature out of it.
+func (c Caller) actor() string {
+	if c.Signature != "" {
+		return "signed-url:" + c.Signature[:16]
+	}
+	return c.User
 }
 
 // Authenticator tells who a request comes from, or refuses it.

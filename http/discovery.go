@@ -70,6 +70,7 @@ func homeDocument() []byte {
 		"rel/messages_delete":    {messages + "{?ids,pop}", vars("queue_name", "ids", "pop"), methods("DELETE")},
 		"rel/queue_stats":        {queue + "/stats", vars("queue_name"), methods("GET")},
 		"rel/queue_purge":        {queue + "/purge", vars("queue_name"), post},
+		"rel/queue_share":        {queue + "/share", vars("queue_name"), post},
 		"rel/post_claim":         {queue + "/claims{?limit}", vars("queue_name", "limit"), post},
 		"rel/claim":              {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("GET")},
 		"rel/patch_claim":        {queue + "/claims/{claim_id}", vars("queue_name", "claim_id"), methods("PATCH")},

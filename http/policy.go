@@ -14,6 +14,7 @@ var policy = map[string]func(Caller) bool{
 	"queues:delete":        anybody,
 	"queues:stats":         anybody,
 	"queues:purge":         anybody,
+	"queues:share":         anybody,
 	"messages:get_all":     anybody,
 	"messages:create":      anybody,
 	"messages:get":         anybody,

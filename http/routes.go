@@ -41,6 +41,8 @@ func (s *Server) messaging() []route {
 
 		{"GET", "/v2/queues/:queue/stats", "queues:stats", s.showStats, ""},
 		{"POST", "/v2/queues/:queue/purge", "queues:purge", s.purgeQueue, ""},
+		{"POST", "/v2/queues/:queue/share", "queues:share", s.shareQueue, ""},
+		{"POST", "/v2/queues/:queue/share/revoke", "queues:share", s.revokeShares, ""},
 
 		{"POST", "/v2/queues/:queue/messages", "messages:create", s.postMessages, "post_messages"},
 		{"GET", "/v2/queues/:queue/messages", "messages:get_all", s.listMessages, "list_messages"},

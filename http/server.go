@@ -21,6 +21,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/signedurl"
 	"nabu/projections"
 )
 
@@ -45,6 +46,7 @@ type Views interface {
 	Stats(ctx context.Context, id domain.QueueID) (projections.Stats, error)
 	Subscriptions(ctx context.Context, list projections.SubscriptionList) ([]projections.Subscription, error)
 	Subscription(ctx context.Context, queue domain.QueueID, id domain.SubscriptionID) (s projections.Subscription, exists bool, err error)
+	Sharing(ctx context.Context, id domain.QueueID, digest string) (projections.Sharing, error)
 }
 
 // Pinger is the database, as far as its being there is asked for.
@@ -60,6 +62,9 @@ type Config struct {
 	Limits   domain.Limits
 	// Auth tells who a request comes from; nil: NoAuth.
 	Auth Authenticator
+	// SigningKey is what signed URLs are signed with. Servers over one database must have
+	// the same one.
+	SigningKey signedurl.Key
 	// AnyClientID takes any text of 10 to 36 characters as Client-ID, not only UUIDs
 	// (Zaqar's client_id_uuid_safe=off).
 	AnyClientID bool

@@ -316,6 +316,7 @@ func (w *walk) step() {
 	switch rapid.SampledFrom([]string{
 		"post", "post", "post", "many", "claim", "claim", "claim", "renew", "release", "delete", "pop", "purge",
 		"patch", "delete queue", "create", "sweep", "sweep", "subscribe", "subscribe", "subscription", "subscription",
+		"revoke", "revoke", "revoke all",
 	}).Draw(w.T, "step") {
 	case "post":
 		w.posted = append(w.posted, w.post(name, "c", slices.Repeat([]domain.NewMessage{plain(`1`)}, rapid.IntRange(1, 4).Draw(w.T, "n"))...)...)
@@ -361,6 +362,13 @@ func (w *walk) step() {
 		if len(w.subscribed) > 0 {
 			w.changeSubscription(queue, rapid.SampledFrom(w.subscribed).Draw(w.T, "subscription"))
 		}
+	case "revoke":
+		run(w.house, commands.RevokeShare{Share: domain.Share{
+			Queue: queue, Digest: rapid.SampledFrom([]string{"d1", "d2", "d3"}).Draw(w.T, "digest"),
+			Expires: w.now.Add(time.Duration(rapid.IntRange(-5, 300).Draw(w.T, "seconds left")) * time.Second).Truncate(time.Second),
+		}})
+	case "revoke all":
+		run(w.house, commands.RevokeShares{Queue: queue})
 	}
 }
 

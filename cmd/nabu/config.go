@@ -118,7 +118,29 @@ func complete(c *config, environ environment) (err error) {
 	if c.DirectDatabaseURL == "" {
 		c.DirectDatabaseURL = c.DatabaseURL
 	}
+	if c.SignedURLSecretKeyFile == "" {
+		return nil
+	}
+	if c.SignedURLSecretKey != "" {
+		return errors.New("signed_url_secret_key and signed_url_secret_key_file: only one of the two may be set")
+	}
+	if c.SignedURLSecretKey, err = readSecret(c.SignedURLSecretKeyFile); err != nil {
+		return fmt.Errorf("signed_url_secret_key_file: %w", err)
+	}
 	return nil
+}
+
+// readSecret is the text in a file, without the line's end that editors leave behind.
+func readSecret(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return secret, nil
 }
 
 // check looks at what concerns several settings at once.

@@ -82,31 +82,50 @@ func TestTheDirectWayIsTheOnlyOneUnlessNamed(t *testing.T) {
 	}
 }
 
+func TestTheSigningKeyMayBeInAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(" sample key\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, from, err := load(t, []string{"--signed-url-secret-key-file", path}, nil, "")
+	if err != nil || cfg.SignedURLSecretKey != " sample key" {
+		t.Errorf("the key is %q, error %v", cfg.SignedURLSecretKey, err)
+	}
+	var out strings.Builder
+	if err := showConfig(&out, asTable, cfg, from, true); err != nil || strings.Contains(out.String(), "sample key") {
+		t.Errorf("shown as %s, error %v", out.String(), err)
+	}
+}
+
 func TestBadSettingsAreNamed(t *testing.T) {
 	tests := map[string]struct{ flag, variable, file, says string }{
-		"an unknown key in the file": {"", "", "lisen: 127.0.0.1:1", "unknown setting lisen; did you mean listen?"},
-		"an unknown variable":        {"", "NABU_MAX_MESAGE_TTL=1", "", "unknown setting NABU_MAX_MESAGE_TTL; did you mean NABU_MAX_MESSAGE_TTL?"},
-		"a key like no other":        {"", "", "colour: red", "unknown setting colour"},
-		"the second unknown key":     {"", "NABU_LISTN=1", "evn: production", "evn; did you mean env?"},
-		"a word for a number":        {"", "", "max_connections: many", `nabu.yaml) must be a whole number, not "many"`},
-		"a fraction for a number":    {"", "", "max_connections: 1.5", `must be a whole number, not "1.5"`},
-		"a number out of bounds":     {"", "NABU_MAX_CONNECTIONS=1", "", "max_connections (environment NABU_MAX_CONNECTIONS) must be between 8 and 1000, not 1"},
-		"a number for a switch":      {"", "", "log_requests: 7", `must be true or false, not "7"`},
-		"a duration without a unit":  {"--shutdown-timeout=30", "", "", "shutdown_timeout (flag --shutdown-timeout) must be a duration such as 30s or 5m"},
-		"no time at all":             {"--shutdown-timeout=0s", "", "", "must be longer than nothing"},
-		"an address without a port":  {"--listen=localhost", "", "", "listen (flag --listen) must be an address and a port"},
-		"an empty address":           {"--listen=", "", "", "listen (flag --listen) must be an address and a port"},
-		"a port that is none":        {"--listen=localhost:http", "", "", "must have a port between 0 and 65535"},
-		"a choice that is none":      {"", "NABU_AUTH_STRATEGY=keystone", "", `must be noauth, not "keystone"`},
-		"a list":                     {"", "", "listen: [127.0.0.1:1]", "must be a text, not a list or a group"},
-		"nothing":                    {"", "", "listen:", "nabu.yaml) has no value"},
-		"a limit under a constant":   {"", "NABU_MAX_MESSAGE_TTL=59", "", "max_message_ttl must be between 60"},
-		"a default above its limit":  {"", "NABU_MAX_MESSAGE_TTL=100", "default_message_ttl: 200", "default_message_ttl must be between 60 and 100, not 200"},
-		"a direct URL alone":         {"--direct-database-url=postgres://db/nabu", "", "", "direct_database_url is of no use without database_url"},
-		"a URL that is none":         {"--database-url=mysql", "", "", "database_url (flag --database-url) cannot be read"},
-		"a file that is not there":   {"", "NABU_CONFIG=/nowhere/nabu.yaml", "", "/nowhere/nabu.yaml"},
-		"the same key twice":         {"", "", "env: production\nenv: production", "already defined"},
-		"no YAML":                    {"", "", "listen = 1", "read the file"},
+		"an unknown key in the file":   {"", "", "lisen: 127.0.0.1:1", "unknown setting lisen; did you mean listen?"},
+		"an unknown variable":          {"", "NABU_MAX_MESAGE_TTL=1", "", "unknown setting NABU_MAX_MESAGE_TTL; did you mean NABU_MAX_MESSAGE_TTL?"},
+		"a key like no other":          {"", "", "colour: red", "unknown setting colour"},
+		"the second unknown key":       {"", "NABU_LISTN=1", "evn: production", "evn; did you mean env?"},
+		"a word for a number":          {"", "", "max_connections: many", `nabu.yaml) must be a whole number, not "many"`},
+		"a fraction for a number":      {"", "", "max_connections: 1.5", `must be a whole number, not "1.5"`},
+		"a number out of bounds":       {"", "NABU_MAX_CONNECTIONS=1", "", "max_connections (environment NABU_MAX_CONNECTIONS) must be between 8 and 1000, not 1"},
+		"a number for a switch":        {"", "", "log_requests: 7", `must be true or false, not "7"`},
+		"a duration without a unit":    {"--shutdown-timeout=30", "", "", "shutdown_timeout (flag --shutdown-timeout) must be a duration such as 30s or 5m"},
+		"no time at all":               {"--shutdown-timeout=0s", "", "", "must be longer than nothing"},
+		"an address without a port":    {"--listen=localhost", "", "", "listen (flag --listen) must be an address and a port"},
+		"an empty address":             {"--listen=", "", "", "listen (flag --listen) must be an address and a port"},
+		"a port that is none":          {"--listen=localhost:http", "", "", "must have a port between 0 and 65535"},
+		"a choice that is none":        {"", "NABU_AUTH_STRATEGY=keystone", "", `must be noauth, not "keystone"`},
+		"a list":                       {"", "", "listen: [127.0.0.1:1]", "must be a text, not a list or a group"},
+		"nothing":                      {"", "", "listen:", "nabu.yaml) has no value"},
+		"a limit under a constant":     {"", "NABU_MAX_MESSAGE_TTL=59", "", "max_message_ttl must be between 60"},
+		"a default above its limit":    {"", "NABU_MAX_MESSAGE_TTL=100", "default_message_ttl: 200", "default_message_ttl must be between 60 and 100, not 200"},
+		"a direct URL alone":           {"--direct-database-url=postgres://db/nabu", "", "", "direct_database_url is of no use without database_url"},
+		"a key twice":                  {"--signed-url-secret-key=k", "NABU_SIGNED_URL_SECRET_KEY_FILE=/nowhere", "", "only one of the two"},
+		"a key file that is not there": {"", "NABU_SIGNED_URL_SECRET_KEY_FILE=/nowhere", "", "signed_url_secret_key_file: open /nowhere"},
+		"an empty key file":            {"", "NABU_SIGNED_URL_SECRET_KEY_FILE=/dev/null", "", "/dev/null is empty"},
+		"no life":                      {"--max-signed-url-life=-1", "", "", "max_signed_url_life must be between 0"},
+		"a URL that is none":           {"--database-url=mysql", "", "", "database_url (flag --database-url) cannot be read"},
+		"a file that is not there":     {"", "NABU_CONFIG=/nowhere/nabu.yaml", "", "/nowhere/nabu.yaml"},
+		"the same key twice":           {"", "", "env: production\nenv: production", "already defined"},
+		"no YAML":                      {"", "", "listen = 1", "read the file"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

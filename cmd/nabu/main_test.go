@@ -95,8 +95,8 @@ func TestExitCodes(t *testing.T) {
 		"every address":                 {[]string{"serve", "--listen", ":0"}, exitMisconfigured, "--insecure-noauth"},
 		"production on its own":         {[]string{"serve", "--env", "production"}, exitMisconfigured, "allow_private_postgres"},
 		"programs that are not there":   {[]string{"serve", "--pg-bin", "/nowhere"}, exitMisconfigured, "pg_bin"},
-		"a bad database URL":            {[]string{"serve", "--database-url", "mysql:secret"}, exitMisconfigured, "database_url"},
-		"no database there":             {[]string{"serve", "--database-url", "postgres://u:secret@127.0.0.1:1/x?sslmode=disable"}, exitFailure, "refused"},
+		"a bad database URL":            {[]string{"serve", "--database-url", "mysql:pa55word"}, exitMisconfigured, "database_url"},
+		"no database there":             {[]string{"serve", "--database-url", "postgres://u:pa55word@127.0.0.1:1/x?sslmode=disable"}, exitFailure, "refused"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestExitCodes(t *testing.T) {
 			if !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%q does not say %q", err, test.says)
 			}
-			if text := err.Error() + out.String(); strings.Contains(text, "secret") {
+			if text := err.Error() + out.String(); strings.Contains(text, "pa55word") {
 				t.Errorf("a password is shown: %s", text)
 			}
 		})
@@ -137,8 +137,9 @@ func TestCommandsThatOnlyShow(t *testing.T) {
 		"settings":        {[]string{"config", "show"}, nil, []string{"listen", "127.0.0.1:8888"}},
 		"their sources":   {[]string{"config", "show", "--sources", "--listen", "127.0.0.1:1"}, environment{"NABU_LOG_LEVEL=warn"}, []string{"flag --listen", "environment NABU_LOG_LEVEL", "default"}},
 		"settings, JSON":  {[]string{"config", "show", "--sources", "-o", "json"}, nil, []string{`"key": "listen"`, `"source": "default"`}},
-		"no password":     {[]string{"config", "show"}, environment{"NABU_DATABASE_URL=postgres://ann:secret@db1/nabu"}, []string{"host=db1", "user=ann"}},
-		"its own default": {[]string{"config", "show", "--database-url", "host=db1 password=secret"}, nil, []string{"direct_database_url"}},
+		"no password":     {[]string{"config", "show"}, environment{"NABU_DATABASE_URL=postgres://ann:pa55word@db1/nabu"}, []string{"host=db1", "user=ann"}},
+		"no key":          {[]string{"config", "show", "--signed-url-secret-key", "host=pa55word"}, nil, []string{"(not shown)"}},
+		"its own default": {[]string{"config", "show", "--database-url", "host=db1 password=pa55word"}, nil, []string{"direct_database_url"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -152,7 +153,7 @@ func TestCommandsThatOnlyShow(t *testing.T) {
 					t.Errorf("%q is not in:\n%s", words, out.String())
 				}
 			}
-			if strings.Contains(out.String(), "secret") {
+			if strings.Contains(out.String(), "pa55word") {
 				t.Errorf("a password is shown:\n%s", out.String())
 			}
 		})

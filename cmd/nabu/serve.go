@@ -16,6 +16,8 @@ import (
 	"nabu/domain"
 	"nabu/http"
 	"nabu/internal/bench"
+	"nabu/internal/secrets"
+	"nabu/internal/signedurl"
 	"nabu/projections"
 )
 
@@ -105,9 +107,13 @@ func (s *service) start(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 	s.awake.Store(s.reactors)
+	signingKey, err := s.signingKey(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	s.server = http.New(http.Config{
 		Executor: s.executor, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
-		Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
+		SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},
 		Log:           s.log, LogRequests: s.LogRequests,
@@ -116,6 +122,15 @@ func (s *service) start(ctx context.Context) error {
 	go func() { s.served <- s.server.Serve(listener) }()
 	s.log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String(), "version", version())
 	return nil
+}
+
+// signingKey is what signed URLs are signed with: the operator's, or one that all nabus on
+// the database have.
+func (s *service) signingKey(ctx context.Context) (signedurl.Key, error) {
+	if s.SignedURLSecretKey != "" {
+		return signedurl.Key(s.SignedURLSecretKey), nil
+	}
+	return secrets.Key(ctx, s.database.read, secrets.SignedURLs)
 }
 
 // stop ends all parts in the reverse order. Requests under way are answered, and

@@ -122,6 +122,22 @@ func (r *running) ask(method, path, body string, status int, headers ...string) 
 	return string(text)
 }
 
+// signedURL is a new one of a queue, as headers.
+func (r *running) signedURL(queue string) (headers []string) {
+	r.t.Helper()
+	var u struct {
+		Paths, Methods              []string
+		Project, Expires, Signature string
+	}
+	if err := json.Unmarshal([]byte(r.call("POST", "/v2/queues/"+queue+"/share", "{}", 200)), &u); err != nil {
+		r.t.Fatal(err)
+	}
+	return []string{
+		"URL-Signature", u.Signature, "URL-Expires", u.Expires, "X-Project-ID", u.Project,
+		"URL-Methods", strings.Join(u.Methods, ","), "URL-Paths", strings.Join(u.Paths, ","),
+	}
+}
+
 func (r *running) mustShow(text string, words ...string) {
 	r.t.Helper()
 	for _, word := range words {
@@ -148,11 +164,19 @@ func TestServeOnAnEmptyFolderAndAgain(t *testing.T) {
 	}
 	first.mustShow(steps.String(), "0001_ledger.sql", "T")
 	first.call("GET", "/readyz", "", 200) // looking at the schema stopped nothing
+	signed := first.signedURL("orders")
+	first.ask("GET", "/v2/queues/orders/messages?echo=true", "", 200, signed...)
 	first.end()
 
 	second := start(t, "--data-dir", data)
+	second.mustShow(second.ask("GET", "/v2/queues/orders/messages?echo=true", "", 200, signed...), `"kept"`)
 	second.mustShow(second.call("GET", "/v2/queues/orders/messages?echo=true", "", 200), `"kept"`)
 	second.end()
+
+	third := start(t, "--data-dir", data, "--signed-url-secret-key", "another")
+	third.ask("GET", "/v2/queues/orders/messages?echo=true", "", 404, signed...)
+	third.ask("GET", "/v2/queues/orders/messages?echo=true", "", 200, third.signedURL("orders")...)
+	third.end()
 	second.mustShow(second.logged(), "stopped")
 }
 
@@ -202,7 +226,7 @@ func postmaster(t *testing.T, data string) int {
 func TestMigrateUpStartsAPrivatePostgreSQLForTheMoment(t *testing.T) {
 	t.Parallel()
 	data := newDataDir(t)
-	for _, says := range []string{"2 of 2 steps", "0 of 2 steps"} {
+	for _, says := range []string{"3 of 3 steps", "0 of 3 steps"} {
 		var out bytes.Buffer
 		if err := run(t.Context(), []string{"migrate", "up", "--data-dir", data}, cleanEnviron(), &out); err != nil {
 			t.Fatal(err)

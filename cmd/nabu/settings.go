@@ -35,6 +35,8 @@ type config struct {
 	EnableChecksum           bool
 	RequireConfirmation      bool
 	SubscriberTypes          string
+	SignedURLSecretKey       string
+	SignedURLSecretKeyFile   string
 	Limits                   domain.Limits
 }
 
@@ -47,6 +49,7 @@ type setting struct {
 	field    func(*config) any // where the value goes; its type is the value's kind
 	rule     func(string) error
 	secret   bool // shown without passwords
+	hidden   bool // not shown at all
 }
 
 // The values of settings that other code asks about.
@@ -144,6 +147,17 @@ var messagingSettings = []setting{
 		help:  "schemes that the address of a subscriber may have, with commas between",
 		field: func(c *config) any { return &c.SubscriberTypes },
 	},
+	{
+		key: "signed_url_secret_key", hidden: true,
+		help:  "what signed URLs are signed with, Zaqar's if they are to stay good; empty: a random key, kept in the database",
+		field: func(c *config) any { return &c.SignedURLSecretKey },
+	}, {
+		key:   "signed_url_secret_key_file",
+		help:  "file with the signed_url_secret_key",
+		field: func(c *config) any { return &c.SignedURLSecretKeyFile },
+	},
+	limit("max_signed_url_life", "most seconds a signed URL may be good; 0: no bound",
+		func(l *domain.Limits) *int { return &l.MaxSignedURLLife }),
 	limit("default_message_ttl", "seconds a message lives if its sender does not say",
 		func(l *domain.Limits) *int { return &l.DefaultMessageTTL }),
 	limit("max_message_ttl", "most seconds a message may live",
@@ -229,6 +243,9 @@ func (s setting) put(c *config, text string) (err error) {
 func (s setting) show(c *config) string {
 	switch field := s.field(c).(type) {
 	case *string:
+		if s.hidden && *field != "" {
+			return "(not shown)"
+		}
 		if s.secret && *field != "" {
 			return postgres.Redact(*field)
 		}

@@ -18,10 +18,11 @@ import zaqar
 import zaqar_claim
 import zaqar_message
 import zaqar_queue
+import zaqar_share
 
 # The name is printed; the path stands behind nabu's address.
 PLACES = [("root", ""), ("/messaging", "/messaging")]
-FILES = [sdk, sdk_queue, sdk_message, sdk_claim, zaqar, zaqar_queue, zaqar_message, zaqar_claim, osc]
+FILES = [sdk, sdk_queue, sdk_message, sdk_claim, zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, osc]
 
 
 def main(program):

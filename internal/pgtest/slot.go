@@ -93,7 +93,7 @@ func remember(ctx context.Context, admin *sql.DB) (blank, error) {
 	tables, err := column(ctx, admin, `
 SELECT format('%I.%I', n.nspname, c.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname IN ('ledger', 'live') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+WHERE n.nspname IN ('ledger', 'live', 'secrets') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ORDER BY 1`)
 	if err != nil {
 		return blank{}, err
@@ -120,7 +120,7 @@ ORDER BY 1`)
 	}
 	sequences, err := column(ctx, admin, `
 SELECT format('SELECT setval(%L, %s, %L)', format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value), last_value IS NOT NULL)
-FROM pg_sequences WHERE schemaname IN ('ledger', 'live')`)
+FROM pg_sequences WHERE schemaname IN ('ledger', 'live', 'secrets')`)
 	if err != nil {
 		return blank{}, err
 	}
