@@ -240,7 +240,7 @@ func (c *call) requestWithoutKey() context.Context {
 func (c *call) origin() domain.Origin {
 	id, global := requestID(c), globalRequestID(c.Request())
 	its := domain.Origin{
-		Project: c.caller.Project, Actor: c.caller.User,
+		Project: c.caller.Project, Actor: c.caller.actor(),
 		RequestID: id, GlobalRequestID: global, CorrelationID: id,
 	}
 	if global != "" {
