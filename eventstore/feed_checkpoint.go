@@ -37,6 +37,32 @@ WHERE name = $1::text AND position = $2::bigint`, consumer, from, to)
 	return nil
 }
 
+// PutCheckpoint puts a consumer's checkpoint to a position in the open transaction, since
+// all events up to there have been handled by other means: what is parked is not any more,
+// unless it was skipped. The checkpoint's row stays locked until the transaction ends.
+func PutCheckpoint(ctx context.Context, tx Tx, consumer string, position int64) error {
+	_, err := tx.ExecContext(ctx, `
+WITH handled AS (
+    DELETE FROM ledger.parked WHERE consumer = $1::text AND position <= $2::bigint AND skipped_at IS NULL
+)
+INSERT INTO ledger.consumers (name, position, updated_at) VALUES ($1::text, $2::bigint, clock_timestamp())
+ON CONFLICT (name) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at`, consumer, position)
+	if err != nil {
+		return fmt.Errorf("put the checkpoint of %s: %w", consumer, err)
+	}
+	return nil
+}
+
+// ReadCheckpoint is the checkpoint of a consumer, 0 if it has none.
+func ReadCheckpoint(ctx context.Context, tx Tx, consumer string) (position int64, err error) {
+	err = tx.QueryRowContext(ctx, `
+SELECT coalesce((SELECT position FROM ledger.consumers WHERE name = $1::text), 0)`, consumer).Scan(&position)
+	if err != nil {
+		return 0, fmt.Errorf("read the checkpoint of %s: %w", consumer, err)
+	}
+	return position, nil
+}
+
 // Start is where a consumer begins that has no checkpoint yet.
 type Start int
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"nabu/eventstore"
 )
@@ -11,6 +12,14 @@ import (
 // Async are the projections that are written after the commit, each by the consumer of
 // the feed that bears its name. Nobody may rely on them to be up to date.
 var Async = []Projection{MessageIndex}
+
+// All are all projections, those first that clients read right after their own writes.
+var All = slices.Concat(Inline, Async)
+
+// async tells whether a projection is written by a consumer of the feed.
+func (p Projection) async() bool {
+	return slices.ContainsFunc(Async, func(a Projection) bool { return a.Name == p.Name })
+}
 
 // Follow brings a projection forward by a slice of the feed and settles the slice, in one
 // transaction, so each event is applied once. It fails with eventstore.ErrMoved when

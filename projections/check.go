@@ -40,13 +40,39 @@ type Checking struct {
 }
 
 // Run checks, while the service serves. Head and live rows are of one moment, and the
-// history is folded to exactly that head. It fails with ErrBusy when another check or a
-// rebuild is at work.
-func (k Checking) Run(ctx context.Context) (err error) {
-	c, err := startCopy(ctx, k.DB, scratchSchema, k.Projections, k.Slice, k.Tell)
+// history is folded to exactly that head; for a projection that follows the feed, to its
+// checkpoint. It fails with ErrBusy when another check or a rebuild is at work.
+func (k Checking) Run(ctx context.Context) error {
+	var inline []Projection
+	for _, p := range k.Projections {
+		if !p.async() {
+			inline = append(inline, p)
+		}
+	}
+	if len(inline) > 0 {
+		if err := k.check(ctx, inline, ""); err != nil {
+			return err
+		}
+	}
+	for _, p := range k.Projections {
+		if !p.async() {
+			continue
+		}
+		if err := k.check(ctx, []Projection{p}, p.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check checks projections that are at the same position: all that are written with the
+// ledger, or one that follows the feed as a consumer.
+func (k Checking) check(ctx context.Context, projections []Projection, follows string) (err error) {
+	c, err := startCopy(ctx, k.DB, scratchSchema, projections, k.Slice, k.Tell)
 	if err != nil {
 		return err
 	}
+	c.follows = follows
 	defer func() { err = c.clear(ctx, err, scratchSchema) }()
 	if err := c.bulk(ctx); err != nil {
 		return err
@@ -69,11 +95,9 @@ func (k Checking) compare(ctx context.Context, c *copying) error {
 		return fmt.Errorf("compare: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	head, err := eventstore.ReadHead(ctx, tx)
-	if err != nil {
+	if err := c.look(ctx, tx); err != nil {
 		return err
 	}
-	c.head = head.Position
 	c.report(Comparing)
 	if err := c.finish(ctx, tx); err != nil {
 		return err

@@ -72,6 +72,9 @@ type copying struct {
 	head        int64
 	step        Step
 	tell        func(Progress)
+	// follows is the consumer whose checkpoint the copy is made up to; empty: it is made up
+	// to the ledger's head.
+	follows string
 }
 
 // startCopy takes the right to rebuild and to check, removes what others have left behind
@@ -207,9 +210,13 @@ func (c *copying) end(ctx context.Context) error {
 	return nil
 }
 
-// look reads the ledger's head.
-func (c *copying) look(ctx context.Context) error {
-	head, err := eventstore.ReadHead(ctx, c.conn)
+// look reads how far the copy is to be made.
+func (c *copying) look(ctx context.Context, tx eventstore.Tx) (err error) {
+	if c.follows != "" {
+		c.head, err = eventstore.ReadCheckpoint(ctx, tx, c.follows)
+		return err
+	}
+	head, err := eventstore.ReadHead(ctx, tx)
 	c.head = head.Position
 	return err
 }

@@ -17,15 +17,19 @@ import (
 )
 
 // history is all that was recorded in the house's project.
-func (h *house) history() (history []eventstore.RecordedEvent) {
+func (h *house) history() []eventstore.RecordedEvent {
+	h.Helper()
+	return slices.DeleteFunc(h.all(), func(e eventstore.RecordedEvent) bool { return e.Origin.Project != h.project })
+}
+
+// all is all that was recorded in the house's ledger.
+func (h *house) all() (history []eventstore.RecordedEvent) {
 	h.Helper()
 	for e, err := range eventstore.ReadAll(h.Context(), h.db, h.from, 1<<62) {
 		if err != nil {
 			h.Fatal(err)
 		}
-		if e.Origin.Project == h.project {
-			history = append(history, e)
-		}
+		history = append(history, e)
 	}
 	return history
 }
@@ -242,4 +246,57 @@ func told(history []eventstore.RecordedEvent, id domain.MessageID) []int64 {
 		there = there && !ends
 	}
 	return story
+}
+
+// TestTheMessageIndexIsRebuilt: a check compares it up to its checkpoint, and a rebuild
+// makes all of it and moves the checkpoint, so that its consumer goes on behind it.
+func TestTheMessageIndexIsRebuilt(t *testing.T) {
+	t.Parallel()
+	h := newIndexedHouse(t)
+	index := []projections.Projection{projections.MessageIndex}
+	check := func() (found []string) {
+		t.Helper()
+		if err := (projections.Checking{DB: h.direct, Projections: index, Found: func(d projections.Difference) error {
+			found = append(found, d.Table)
+			return nil
+		}}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	h.create("a", `{}`)
+	first, second := h.post("a", "c", plain(`1`))[0], h.post("a", "c", plain(`2`))[0]
+	run(h, commands.DeleteMessage{Queue: h.id("a"), ID: first})
+	h.index(h.all(), 100)
+	run(h, commands.DeleteMessage{Queue: h.id("a"), ID: second})
+	if found := check(); found != nil {
+		t.Errorf("behind the ledger, a check finds %v", found)
+	}
+	if _, err := h.db.Exec(`DELETE FROM live.message_events`); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"message_events"}, check()); diff != "" {
+		t.Errorf("with a row taken away (-want +got):\n%s", diff)
+	}
+	late := h.all()
+	if err := (projections.Rebuilding{DB: h.direct, Projections: index}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found := check(); found != nil {
+		t.Errorf("after a rebuild, a check finds %v", found)
+	}
+	for _, id := range []domain.MessageID{first, second} {
+		if story := h.story(id); len(story) != 2 {
+			t.Errorf("after a rebuild, the story of %s is %v", id, story)
+		}
+	}
+	slice := eventstore.Slice{Consumer: "message-index", From: late[len(late)-2].Position, To: late[len(late)-1].Position, Events: late[len(late)-1:]}
+	if err := projections.MessageIndex.Follow(t.Context(), h.db, slice); !errors.Is(err, eventstore.ErrMoved) {
+		t.Errorf("a slice that the rebuild has folded: %v", err)
+	}
+	h.post("a", "c", plain(`3`))
+	h.index(h.all(), 100)
+	if found := check(); found != nil {
+		t.Errorf("after it has followed on, a check finds %v", found)
+	}
 }

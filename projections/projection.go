@@ -9,7 +9,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"slices"
 
 	"nabu/eventstore"
 )
@@ -34,7 +33,7 @@ var Inline = []Projection{Queues, Messages, Shares, Subscriptions}
 
 // Create makes the tables of all projections in the first schema of the search path.
 func Create(ctx context.Context, tx eventstore.Tx) error {
-	for _, p := range slices.Concat(Inline, Async) {
+	for _, p := range All {
 		if _, err := tx.ExecContext(ctx, p.DDL); err != nil {
 			return fmt.Errorf("create projection %s: %w", p.Name, err)
 		}

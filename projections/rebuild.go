@@ -72,7 +72,7 @@ func (c *copying) bulk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.look(ctx); err != nil {
+	if err := c.look(ctx, c.conn); err != nil {
 		return err
 	}
 	c.report(Folding)
@@ -178,7 +178,7 @@ ORDER BY relname DESC`, schema, c.schema)
 // round has less to do than the one before, as long as folding is faster than appending.
 func (c *copying) catchUp(ctx context.Context) error {
 	for {
-		if err := c.look(ctx); err != nil {
+		if err := c.look(ctx, c.conn); err != nil {
 			return err
 		}
 		if c.head-c.position <= closeEnough {
@@ -228,6 +228,10 @@ func (c *copying) swap(ctx context.Context) error {
 	if _, err := tx.ExecContext(ctx, `SET LOCAL statement_timeout = '`+swapStall+`'`); err != nil {
 		return fmt.Errorf("swap: %w", err)
 	}
+	// A consumer locks its checkpoint before it writes to its tables, so this comes first.
+	if err := c.putCheckpoints(ctx, tx); err != nil {
+		return err
+	}
 	if err := lockTables(ctx, tx, live, "ACCESS EXCLUSIVE"); err != nil {
 		return err
 	}
@@ -254,6 +258,20 @@ func (c *copying) finish(ctx context.Context, tx eventstore.Tx) error {
 		events = append(events, e)
 	}
 	return c.apply(ctx, tx, events)
+}
+
+// putCheckpoints puts the consumers of projections that follow the feed to where their new
+// tables are.
+func (c *copying) putCheckpoints(ctx context.Context, tx eventstore.Tx) error {
+	for _, p := range c.projections {
+		if !p.async() {
+			continue
+		}
+		if err := eventstore.PutCheckpoint(ctx, tx, p.Name, c.head); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func lockTables(ctx context.Context, tx eventstore.Tx, tables []string, mode string) error {

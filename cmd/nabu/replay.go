@@ -34,7 +34,7 @@ func newReplay(environ environment) *cobra.Command {
 		Short: "Make the read models anew out of the history, or check them",
 		Long:  replayHelp,
 	}
-	for _, p := range projections.Inline {
+	for _, p := range projections.All {
 		c.ValidArgs = append(c.ValidArgs, p.Name)
 	}
 	addSettings(c.Flags())
@@ -75,10 +75,10 @@ func explainReplay(ctx context.Context, err error) error {
 	return err
 }
 
-// namedProjections are the inline projections of these names; all without names.
+// namedProjections are the projections of these names; all without names.
 func namedProjections(names []string) (chosen []projections.Projection, err error) {
 	var known []string
-	for _, p := range projections.Inline {
+	for _, p := range projections.All {
 		known = append(known, p.Name)
 		if len(names) == 0 || slices.Contains(names, p.Name) {
 			chosen = append(chosen, p)
