@@ -200,6 +200,11 @@ func TestRoundTripsOfABatch(t *testing.T) {
 			_, err := commands.Run(ctx, e, commands.PurgeQueue{Queue: domain.QueueID{Project: "p1", Name: "new2"}, Messages: true})
 			return err
 		})...)
+	var subscribers []func() error
+	for i := range 20 {
+		subscribers = append(subscribers, giver(ctx, e, subscribe(known, fmt.Sprint("http://h/", i)), new(domain.SubscriptionID)))
+	}
+	count("subscriptions", 5, subscribers...)
 	count("claims and deletes", 6,
 		func() error { _, err := commands.Run(ctx, e, claim(known, 2)); return err },
 		func() error { _, err := commands.Run(ctx, e, claim(known, 2)); return err },

@@ -41,14 +41,15 @@ func TestHome(t *testing.T) {
 		}
 	}
 	got.into(&document)
-	for _, rel := range []string{"queues", "queue", "messages", "post_messages", "messages_delete", "message_delete", "message_get", "ping"} {
+	for _, rel := range []string{"queues", "queue", "messages", "post_messages", "messages_delete", "message_delete", "message_get", "ping",
+		"subscriptions_get", "subscriptions_post", "subscription", "subscription_patch"} {
 		if _, there := document.Resources["rel/"+rel]; !there {
 			t.Errorf("no relation %s", rel)
 		}
 	}
 	for rel, r := range document.Resources {
 		path, _, _ := strings.Cut(r.Template, "{?")
-		path = strings.NewReplacer("{queue_name}", "q", "{message_id}", "m").Replace(path)
+		path = strings.NewReplacer("{queue_name}", "q", "{message_id}", "m", "{claim_id}", "c", "{subscription_id}", "s").Replace(path)
 		allow := strings.Split(a.call("OPTIONS", path, ``, 200).header.Get("Allow"), ", ")
 		for _, method := range r.Hints.Allow {
 			if !slices.Contains(allow, method) {

@@ -23,7 +23,7 @@ func (s *Server) subscribe(c *call) error {
 	if err != nil {
 		return err
 	}
-	asked, err := s.decodeSubscription(body)
+	asked, err := s.decodeSubscription(body, false)
 	if err != nil {
 		return err
 	}
@@ -54,8 +54,9 @@ func (s *Server) subscribe(c *call) error {
 func subscriptionsPath(queue domain.QueueID) string { return queuePath(queue) + "/subscriptions" }
 
 // decodeSubscription reads the members of a subscription that a client may set, as far as
-// they are there.
-func (s *Server) decodeSubscription(body []byte) (asked domain.SubscriptionChange, err error) {
+// they are there. nulls: null is as good as absent; "openstack messaging subscription
+// update" sends it for what its user does not name.
+func (s *Server) decodeSubscription(body []byte, nulls bool) (asked domain.SubscriptionChange, err error) {
 	text, err := parseJSON(body)
 	if err != nil {
 		return asked, err
@@ -64,6 +65,9 @@ func (s *Server) decodeSubscription(body []byte) (asked domain.SubscriptionChang
 		return asked, domain.Errorf(domain.Malformed, "the body must be an object")
 	}
 	for name, value := range members(text) {
+		if nulls && value == "null" {
+			continue
+		}
 		switch name {
 		case "subscriber":
 			if !isText(value) {
@@ -182,7 +186,7 @@ func (s *Server) changeSubscription(c *call) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.decodeSubscription(body)
+	change, err := s.decodeSubscription(body, true)
 	if err != nil {
 		return err
 	}

@@ -233,7 +233,7 @@ func TestChangeSubscription(t *testing.T) {
 	a.advance(20 * time.Second)
 	a.call("PATCH", path, `{"options": { }, "subscriber": "http://c", "unknown": null}`, 204)
 	a.recorded(domain.SubscriptionUpdated{Project: "p1", ID: id, Queue: "q", Subscriber: "http://c", Options: `{ }`})
-	a.call("PATCH", path, `{"options": { }, "subscriber": "http://c"}`, 204) // as it is
+	a.call("PATCH", path, `{"options": { }, "subscriber": "http://c", "ttl": null}`, 204) // as it is
 	a.recorded()
 	a.call("GET", path, ``, 200).is(fmt.Sprintf(
 		`{"id": %q, "source": "q", "subscriber": "http://c", "ttl": 200, "age": 110, "options": {}, "confirmed": true}`, id))
@@ -250,7 +250,7 @@ func TestChangeSubscription(t *testing.T) {
 
 	for body, title := range map[string]string{
 		``: "Invalid request body", `[]`: "Invalid request body", `{}`: "Unable to update subscription",
-		`{"unknown": 1}`: "Unable to update subscription", `{"ttl": 59}`: "Invalid API request", `{"ttl": null}`: "Invalid request body",
+		`{"unknown": 1}`: "Unable to update subscription", `{"ttl": 59}`: "Invalid API request", `{"ttl": null, "subscriber": null, "options": null}`: "Unable to update subscription",
 		`{"options": 1}`: "Invalid request body", `{"subscriber": "fake"}`: "Invalid API request", `{"ttl": 251629941600}`: "Invalid API request",
 	} {
 		a.call("PATCH", path, body, 400).refused(title).has("Location", "")

@@ -372,47 +372,6 @@ func (w *walk) step() {
 	}
 }
 
-func (w *walk) subscriber() string {
-	return rapid.SampledFrom([]string{"http://a", "http://b", "http://c"}).Draw(w.T, "subscriber")
-}
-
-func (w *walk) rules() domain.SubscriptionRules {
-	return domain.SubscriptionRules{Types: domain.SubscriberTypes, Confirm: rapid.Bool().Draw(w.T, "confirm")}
-}
-
-func (w *walk) subscribe(queue domain.QueueID) {
-	id, err := commands.Run(w.request(), w.executor, commands.Subscribe{
-		NewSubscription: domain.NewSubscription{
-			Queue: queue, Subscriber: w.subscriber(), TTL: 60 * rapid.IntRange(1, 10).Draw(w.T, "ttl"), Salt: rand.Uint64(),
-		},
-		Rules: w.rules(),
-	})
-	if err == nil {
-		w.subscribed = append(w.subscribed, id)
-	}
-}
-
-// changeSubscription does something with a subscription, which may be one to the other
-// queue, or gone.
-func (w *walk) changeSubscription(queue domain.QueueID, id domain.SubscriptionID) {
-	switch rapid.SampledFrom([]string{"change", "change", "confirm", "delete"}).Draw(w.T, "what") {
-	case "change":
-		change := domain.SubscriptionChange{Options: `{"a": 1}`}
-		if rapid.Bool().Draw(w.T, "another") {
-			change.Subscriber = w.subscriber()
-		}
-		if rapid.Bool().Draw(w.T, "longer") {
-			change.TTL = 100
-		}
-		_, _ = commands.Run(w.request(), w.executor, commands.ChangeSubscription{Queue: queue, ID: id, Change: change, Rules: w.rules()})
-	case "confirm":
-		word := rapid.Bool().Draw(w.T, "word")
-		_, _ = commands.Run(w.request(), w.executor, commands.ConfirmSubscription{Queue: queue, ID: id, Confirmed: word, Rules: w.rules()})
-	case "delete":
-		run(w.house, commands.DeleteSubscription{Queue: queue, ID: id})
-	}
-}
-
 // sweep sweeps all there is, and the queues that may be worth a count.
 func (w *walk) sweep() {
 	queues, err := w.views.Sweepable(context.Background(), 1000)

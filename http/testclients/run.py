@@ -9,20 +9,24 @@ import sys
 import time
 
 import osc
+import osc_subscription
 import sdk
 import sdk_claim
 import sdk_message
 import sdk_queue
+import sdk_subscription
 import servers
 import zaqar
 import zaqar_claim
 import zaqar_message
 import zaqar_queue
 import zaqar_share
+import zaqar_subscription
 
 # The name is printed; the path stands behind nabu's address.
 PLACES = [("root", ""), ("/messaging", "/messaging")]
-FILES = [sdk, sdk_queue, sdk_message, sdk_claim, zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, osc]
+FILES = [sdk, sdk_queue, sdk_message, sdk_claim, sdk_subscription,
+         zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription, osc, osc_subscription]
 
 
 def main(program):

@@ -66,12 +66,12 @@ def _(here):
         within(name + ": seconds", operation["seconds"], 0, 60)
 
 
-@cases("client.homedoc", "tells where queues, messages and claims are")
+@cases("client.homedoc", "tells where queues, messages, claims and subscriptions are")
 def _(here):
     resources = connect(here).homedoc()["resources"]
     needed = ["claim", "delete_claim", "message_delete", "message_get", "messages", "messages_delete",
               "patch_claim", "ping", "post_claim", "post_messages", "queue", "queue_purge", "queue_stats",
-              "queues"]
+              "queues", "subscription", "subscription_patch", "subscriptions_get", "subscriptions_post"]
     same("relations", [name for name in needed if "rel/" + name not in resources], [])
     same("message_delete", resources["rel/message_delete"]["href-template"],
          "/v2/queues/{queue_name}/messages/{message_id}{?claim_id}")
