@@ -86,6 +86,10 @@ func TestACheckNamesTheRowThatDiffers(t *testing.T) {
 			`UPDATE message_counts SET messages = messages + 1`,
 			[]string{`message_counts queue=1 live messages=1103 folded messages=1102`},
 		},
+		"a subscription's address": {
+			`UPDATE subscriptions SET subscriber = 'http://b'`,
+			[]string{`subscriptions project=p queue=a id=ID live subscriber=http://b folded subscriber=http://a`},
+		},
 		"an index": {
 			`DROP INDEX messages_delay`,
 			[]string{`the schema name=index messages_delay folded definition=CREATE INDEX messages_delay ON messages ` +
@@ -110,6 +114,7 @@ func TestACheckNamesTheRowThatDiffers(t *testing.T) {
 				h.post("a", "c", repeated(100)...)
 			}
 			run(h, commands.SweepQueue{Queue: h.id("a"), Number: 1})
+			h.subscribe("a", "http://a", 60)
 			if _, err := h.db.Exec(test.tamper); err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +145,9 @@ func repeated(n int) (messages []domain.NewMessage) {
 
 // anonymous leaves out of a difference what no test can know.
 func anonymous(text string) string {
-	for pattern, name := range map[string]string{`( id=)[0-9a-f-]{20,}( client)`: "${1}ID${2}", `(_at=)[0-9-]+ [0-9:.+]+`: "${1}AT"} {
+	for pattern, name := range map[string]string{
+		`( id=)[0-9a-f-]{20,}( client)`: "${1}ID${2}", `( queue=a id=)[0-9a-f-]{20,}`: "${1}ID", `(_at=)[0-9-]+ [0-9:.+]+`: "${1}AT",
+	} {
 		text = regexp.MustCompile(pattern).ReplaceAllString(text, name)
 	}
 	return text

@@ -108,3 +108,22 @@ func TestSubscriptionsAreListedAsTheyWereMade(t *testing.T) {
 		t.Errorf("one that has expired: %v, %v", exists, err)
 	}
 }
+
+// Within a slice of history subscriptions may trade their subscribers, although no two
+// ever have the same.
+func TestSubscribersAreTradedWithinASlice(t *testing.T) {
+	h := newHouse(t)
+	one, other := h.subscribe("q", "http://a", 60), h.subscribe("q", "http://b", 60)
+	for _, step := range []struct {
+		id         domain.SubscriptionID
+		subscriber string
+	}{{one, "http://c"}, {other, "http://a"}, {one, "http://b"}} {
+		run(h, commands.ChangeSubscription{
+			Queue: h.id("q"), ID: step.id, Change: domain.SubscriptionChange{Subscriber: step.subscriber},
+		})
+	}
+	const made = 3 // events: the queue and both subscriptions
+	if diff := cmp.Diff(h.rows(h.db), h.fold(made)); diff != "" {
+		t.Errorf("(-live +folded):\n%s", diff)
+	}
+}
