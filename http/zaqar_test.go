@@ -87,6 +87,23 @@ func TestOrderOfChecks(t *testing.T) {
 	expect("POST", "/v2/nothing", 0, 404, "404 Not Found")
 }
 
+// Pools, flavors and topics are left out: there is nothing, whatever is asked.
+func TestWhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	for _, path := range []string{
+		"/v2/pools", "/v2/pools/p", "/v2/flavors", "/v2/flavors/f", "/v2/topics", "/v2/topics/t", "/v2/topics/t/stats",
+		"/v2/topics/t/purge", "/v2/topics/t/messages", "/v2/topics/t/messages/m", "/v2/topics/t/subscriptions",
+	} {
+		for _, prefix := range []string{"", messagingPrefix} {
+			for _, method := range []string{"GET", "PUT", "POST", "PATCH", "DELETE"} {
+				a.call(method, prefix+path, `{}`, 404).is(`{"title": "404 Not Found"}`)
+			}
+		}
+	}
+	a.recorded()
+}
+
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
