@@ -48,6 +48,7 @@ func (e *Executor) carryOut(w *work) {
 	}
 	switch {
 	case err == nil:
+		e.News.told(w)
 		for _, p := range w.commands {
 			e.settle(p, p.err)
 		}
@@ -332,6 +333,9 @@ func (e *Executor) keepAnswers(ctx context.Context, w *work, now time.Time) (kep
 		result, err := p.answer()
 		if err != nil {
 			return false, fmt.Errorf("keep an answer: %w", err)
+		}
+		if p.request.passing && string(result) == "[]" {
+			continue
 		}
 		answers = append(answers, eventstore.KeptAnswer{
 			IdempotencyKey: key, RequestHash: p.request.RequestHash[:], Result: result,

@@ -68,6 +68,8 @@ type Request struct {
 	// nothing. If somebody else has settled it, the command is refused with
 	// eventstore.ErrMoved; if the decision is a refusal, the slice is not settled.
 	Handled *eventstore.Slice
+
+	passing bool // see Passing
 }
 
 type requestKey struct{}
@@ -75,6 +77,14 @@ type requestKey struct{}
 // WithRequest returns a context for Run that carries the request.
 func WithRequest(ctx context.Context, r Request) context.Context {
 	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// Passing returns a context for Run of a command that may be run again before its client
+// is answered: an empty list is not kept as the answer for the request's key.
+func Passing(ctx context.Context) context.Context {
+	r := requestOf(ctx)
+	r.passing = true
+	return WithRequest(ctx, r)
 }
 
 func requestOf(ctx context.Context) Request {

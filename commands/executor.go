@@ -51,6 +51,8 @@ type Config struct {
 	Now func() time.Time
 	// Observe is told of each batch; nil: nobody is.
 	Observe func(BatchReport)
+	// News is told which queues may have something for those who wait; nil: nobody waits.
+	News *News
 	// PartitionSize of the ledger, in positions; 0: eventstore.PartitionSize.
 	PartitionSize int64
 }

@@ -28,7 +28,10 @@ func (l ClaimLife) Check(limits Limits) error {
 }
 
 // End is when a claim that begins now is over.
-func (l ClaimLife) End(now time.Time) time.Time { return now.Add(seconds(l.TTL)) }
+func (l ClaimLife) End(now time.Time) time.Time { return now.Add(l.Lasts()) }
+
+// Lasts is how long the claim holds its messages.
+func (l ClaimLife) Lasts() time.Duration { return seconds(l.TTL) }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 

@@ -37,6 +37,7 @@ type Limits struct {
 	DefaultSubscriptionTTL  int // ttl of a subscription made without one
 	MaxSubscriptionsPerPage int
 	MaxSignedURLLife        int // 0: a signed URL may last as long as its maker says
+	MaxWait                 int // how long a claim or a listing may wait for messages
 }
 
 // DefaultLimits are Zaqar's.
@@ -59,6 +60,7 @@ func DefaultLimits() Limits {
 
 		DefaultSubscriptionTTL:  3600,
 		MaxSubscriptionsPerPage: 20,
+		MaxWait:                 20,
 	}
 }
 
@@ -80,6 +82,7 @@ func (l Limits) Check() error {
 		{"max_claim_ttl", l.MaxClaimTTL, MinClaimTTL, 365 * 86400},
 		{"default_claim_ttl", l.DefaultClaimTTL, MinClaimTTL, l.MaxClaimTTL},
 		{"max_claim_grace", l.MaxClaimGrace, MinClaimGrace, 365 * 86400},
+		{"max_wait", l.MaxWait, 0, 300},
 		{"max_signed_url_life", l.MaxSignedURLLife, 0, 50 * 365 * 86400},
 		{"default_claim_grace", l.DefaultClaimGrace, MinClaimGrace, l.MaxClaimGrace},
 		{"default_subscription_ttl", l.DefaultSubscriptionTTL, MinSubscriptionTTL, 50 * 365 * 86400},

@@ -75,6 +75,7 @@ type api struct {
 	*pgtest.Database
 	url      string
 	executor *commands.Executor
+	news     *commands.News
 	registry *prometheus.Registry
 	server   *Server
 	log      *logged
@@ -86,7 +87,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	t.Helper()
 	a := &api{
 		TB: t, clock: &clock{now: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)}, Database: pgtest.Open(t),
-		registry: prometheus.NewRegistry(), log: &logged{},
+		registry: prometheus.NewRegistry(), log: &logged{}, news: commands.NewNews(),
 	}
 	log := slog.New(slog.NewTextHandler(a.log, nil))
 	cfg := Config{
@@ -98,13 +99,14 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	}
 	a.executor = commands.NewExecutor(commands.Config{
 		DB: a.DB(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Log: log, Now: a.Now,
+		News: a.news,
 	})
 	t.Cleanup(func() {
 		if err := a.executor.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	cfg.Executor = a.executor
+	cfg.Executor, cfg.News = a.executor, a.news
 	a.server = New(cfg)
 	a.listen()
 	return a

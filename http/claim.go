@@ -30,7 +30,12 @@ func (s *Server) claimMessages(c *call) error {
 			return err
 		}
 	}
-	limit, given, err := parseQuery(c.Request().URL.RawQuery).limit(s.Limits.MaxMessagesPerClaimOrPop)
+	q := parseQuery(c.Request().URL.RawQuery)
+	limit, given, err := q.limit(s.Limits.MaxMessagesPerClaimOrPop)
+	if err != nil {
+		return err
+	}
+	wait, err := q.wait(s.Limits.MaxWait)
 	if err != nil {
 		return err
 	}
@@ -45,9 +50,13 @@ func (s *Server) claimMessages(c *call) error {
 	if err != nil {
 		return err
 	}
-	taken, err := commands.Run(ctx, s.Executor, commands.ClaimMessages{Queue: c.queue, Claiming: domain.Claiming{
-		Claim: claim, Life: asked.life, Limit: limit,
-	}})
+	cmd := commands.ClaimMessages{Queue: c.queue, Claiming: domain.Claiming{Claim: claim, Life: asked.life, Limit: limit}}
+	var taken []commands.Taken
+	if wait > 0 && s.News != nil {
+		taken, err = s.claimWaiting(ctx, c, cmd, wait)
+	} else {
+		taken, err = commands.Run(ctx, s.Executor, cmd)
+	}
 	if err != nil {
 		return err
 	}

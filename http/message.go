@@ -169,11 +169,21 @@ func (s *Server) listMessages(c *call) error {
 		return err
 	}
 	list.After = after
+	wait, err := q.wait(s.Limits.MaxWait)
+	if err != nil {
+		return err
+	}
+	next.addWait(wait)
 	var page projections.MessagePage
-	if resolved {
-		if page, err = s.Views.Messages(c.Request().Context(), list); err != nil {
-			return err
-		}
+	switch {
+	case !resolved: // nothing ever comes after what is nowhere
+	case wait > 0 && s.News != nil:
+		page, err = s.listWaiting(c, list, wait)
+	default:
+		page, err = s.Views.Messages(c.Request().Context(), list)
+	}
+	if err != nil {
+		return err
 	}
 	next.addFlag("include_delayed", true, page.IncludeDelayed)
 	buffer := getBuffer()

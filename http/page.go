@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"nabu/domain"
 )
@@ -156,6 +157,13 @@ func (l *link) addFlag(name string, value, given bool) {
 func (l *link) addLimit(value int, given bool) {
 	if given {
 		l.add("limit", strconv.Itoa(value))
+	}
+}
+
+// addWait repeats how long the client waits.
+func (l *link) addWait(wait time.Duration) {
+	if wait > 0 {
+		l.add("wait", strconv.Itoa(int(wait/time.Second)))
 	}
 }
 

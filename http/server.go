@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type Views interface {
 	MessagesByID(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]projections.Message, error)
 	Bodies(ctx context.Context, places []domain.Place) (map[domain.Place]string, error)
 	Claim(ctx context.Context, ref domain.ClaimRef) (claim projections.Claim, exists bool, err error)
+	NextFree(ctx context.Context, queue domain.QueueID) (after time.Duration, known bool, err error)
 	Stats(ctx context.Context, id domain.QueueID) (projections.Stats, error)
 	Subscriptions(ctx context.Context, list projections.SubscriptionList) ([]projections.Subscription, error)
 	Subscription(ctx context.Context, queue domain.QueueID, id domain.SubscriptionID) (s projections.Subscription, exists bool, err error)
@@ -57,6 +59,8 @@ type Pinger interface {
 // Config is what a server is made of.
 type Config struct {
 	Executor *commands.Executor
+	// News is what the executor tells its news, for requests that wait; nil: none waits.
+	News     *commands.News
 	Views    Views
 	Database Pinger
 	Limits   domain.Limits
@@ -95,6 +99,8 @@ type Server struct {
 	metrics    *metrics
 	operations operations
 	draining   atomic.Bool
+	stopping   chan struct{} // closed when nobody is to wait any more
+	stop       func()
 }
 
 // New makes a server that is ready to serve.
@@ -105,7 +111,8 @@ func New(cfg Config) *Server {
 	if len(cfg.Subscriptions.Types) == 0 {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
-	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations()}
+	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{})}
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.echo.IPExtractor = echo.ExtractIPDirect()
 	s.echo.Logger.SetOutput(io.Discard) // nabu logs by itself
 	s.echo.HTTPErrorHandler = s.writeError
@@ -165,9 +172,11 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown says that the server is not ready any more, takes no further
-// connections, and waits for the requests under way, no longer than ctx.
+// connections, and waits for the requests under way, no longer than ctx. Requests that
+// wait for messages are answered at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.stop()
 	return s.server.Shutdown(ctx)
 }
 

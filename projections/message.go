@@ -218,6 +218,25 @@ ORDER BY m.place`,
 	return page, nil
 }
 
+// NextFree tells how long it takes until something in a queue becomes free by itself, the
+// end of a claim or of a delay, as far as that is known; it may turn out to be nothing.
+func (v *Views) NextFree(ctx context.Context, queue domain.QueueID) (after time.Duration, known bool, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	var seconds sql.NullFloat64
+	err = v.DB.QueryRowContext(ctx, `
+SELECT extract(epoch FROM least(
+    (SELECT min(c.ends_at) FROM claims c WHERE c.queue = q.number AND c.ends_at > t.now),
+    (SELECT min(d.visible_at) FROM messages d
+        WHERE d.queue = q.number AND d.visible_at > d.created_at AND d.visible_at > t.now)) - t.now)::float8
+FROM queues q, (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
+WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted`, queue.Project, queue.Name, v.now()).Scan(&seconds)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, false, fmt.Errorf("look for what becomes free: %w", err)
+	}
+	return time.Duration(seconds.Float64 * float64(time.Second)), seconds.Valid, nil
+}
+
 // MessagesByID finds those of the messages that are in the queue and have not
 // expired, in the queue's order.
 func (v *Views) MessagesByID(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]Message, error) {

@@ -75,6 +75,7 @@ func newBench(environ environment) *cobra.Command {
 	f.IntVar(&o.Body, "body", 256, "bytes of a message's body")
 	f.Float64Var(&o.Rate, "rate", 0, "posts per second, planned ahead and counted from the plan; 0: as many as get answered")
 	f.DurationVar(&o.HoldSnapshot, "hold-snapshot", 0, "time for which a transaction with a snapshot is held open beside cycle, from its second tenth on")
+	f.IntVar(&o.Wait, "wait", 0, "seconds that the claims of cycle may wait for messages; 0: they are answered at once")
 	f.DurationVar(&o.Duration, "duration", 10*time.Second, "time that is counted, of each run")
 	f.DurationVar(&o.Warmup, "warmup", time.Second, "time before that")
 	f.IntVar(&o.Runs, "runs", 3, "runs of each scenario; the median counts")
@@ -105,6 +106,12 @@ func checkBench(o *bench.Options, server string) error {
 	}
 	if o.HoldSnapshot != 0 && !slices.Contains(o.Scenarios, "cycle") {
 		return errors.New("--hold-snapshot is for the scenario cycle")
+	}
+	if o.Wait != 0 && !slices.Contains(o.Scenarios, "cycle") {
+		return errors.New("--wait is for the scenario cycle")
+	}
+	if o.Wait < 0 || o.Wait > 20 { // more is not allowed to claims by default
+		return fmt.Errorf("--wait must be between 0 and 20, not %d", o.Wait)
 	}
 	if server != "" {
 		u, err := url.Parse(server)

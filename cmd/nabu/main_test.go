@@ -89,6 +89,8 @@ func TestExitCodes(t *testing.T) {
 		"an unknown scenario":           {[]string{"bench", "--scenario", "pst"}, exitUsage, "did you mean post?"},
 		"a bad URL for the bench":       {[]string{"bench", "--url", "localhost"}, exitUsage, "--url"},
 		"a snapshot beside nothing":     {[]string{"bench", "--scenario", "post", "--hold-snapshot", "1s"}, exitUsage, "--hold-snapshot"},
+		"waiting beside nothing":        {[]string{"bench", "--scenario", "post", "--wait", "1"}, exitUsage, "--wait"},
+		"waiting for too long":          {[]string{"bench", "--scenario", "cycle", "--wait", "21"}, exitUsage, "between 0 and 20"},
 		"an unknown projection":         {[]string{"replay", "mesages"}, exitUsage, "did you mean messages?"},
 		"a bad setting":                 {[]string{"serve", "--listen", "nowhere"}, exitMisconfigured, "listen"},
 		"an open door":                  {[]string{"serve", "--listen", "0.0.0.0:0"}, exitMisconfigured, "--insecure-noauth"},

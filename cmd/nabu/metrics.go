@@ -72,4 +72,7 @@ func (m *metrics) watch(e *commands.Executor) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "nabu_commands_waiting", Help: "Commands that wait to be decided.",
 	}, func() float64 { return float64(e.Waiting()) }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "nabu_requests_waiting", Help: "Requests that wait for messages.",
+	}, func() float64 { return float64(e.News.Readers()) }))
 }

@@ -86,7 +86,7 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 		log.Warn("direct_database_url leads through a transaction pooler, so several nabus may work for one consumer, and none hears of the others' events before it looks")
 		return r, nil
 	}
-	r.ringFor(ctx, db.directURL, log)
+	r.ringFor(ctx, db.directURL, executor.News, log)
 	return r, nil
 }
 
@@ -103,9 +103,10 @@ func (r *reacting) start(ctx context.Context) error {
 	}
 }
 
-// ringFor lets the feeds of several nabus on one database wake each other.
-func (r *reacting) ringFor(ctx context.Context, url string, log *slog.Logger) {
-	r.bell = postgres.NewBell(url, func() { r.feed.Wake(math.MaxInt64) }, log)
+// ringFor lets the feeds of several nabus on one database wake each other, and those who
+// wait for messages there.
+func (r *reacting) ringFor(ctx context.Context, url string, news *commands.News, log *slog.Logger) {
+	r.bell = postgres.NewBell(url, func() { r.feed.Wake(math.MaxInt64); news.Stir() }, log)
 	r.running.Go(func() {
 		if err := r.bell.Run(ctx); err != nil {
 			log.Warn("other nabus on the database are not told of new events", "error", err)

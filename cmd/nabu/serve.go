@@ -91,8 +91,10 @@ func (s *service) start(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	m := newMetrics(s.database)
+	news := commands.NewNews()
 	s.executor = commands.NewExecutor(commands.Config{
-		DB: s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
+		News: news,
+		DB:   s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
 		Limits: s.Limits, Log: s.log, Observe: func(r commands.BatchReport) {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
@@ -112,7 +114,7 @@ func (s *service) start(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 	s.server = http.New(http.Config{
-		Executor: s.executor, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
+		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
 		SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},

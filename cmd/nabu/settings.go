@@ -188,6 +188,8 @@ var messagingSettings = []setting{
 		func(l *domain.Limits) *int { return &l.DefaultSubscriptionTTL }),
 	limit("max_subscriptions_per_page", "most subscriptions of one page",
 		func(l *domain.Limits) *int { return &l.MaxSubscriptionsPerPage }),
+	limit("max_wait", "most seconds that a claim or a listing may wait for messages",
+		func(l *domain.Limits) *int { return &l.MaxWait }),
 }
 
 func limit(key, help string, field func(*domain.Limits) *int) setting {

@@ -33,6 +33,9 @@ type consumer struct {
 type consuming struct {
 	limit  int // messages of a claim
 	delete deleting
+	// wait is how long a claim that finds nothing may wait for something, whole seconds; 0: it
+	// is answered at once, and made again a moment later.
+	wait int
 	// timed is what is of interest: how long claims take, or how long messages had
 	// waited when they were handed out.
 	timed timed
@@ -89,6 +92,9 @@ func (p *Posted) addConsumer(from *supply, how consuming) *consumer {
 		claims: requestText("POST", fmt.Sprintf("%s/claims?limit=%d", path, how.limit), reader, claimBody),
 		single: "DELETE " + path + "/messages/",
 		many:   "DELETE " + path + "/messages?ids=",
+	}
+	if how.wait > 0 {
+		c.claims = requestText("POST", fmt.Sprintf("%s/claims?limit=%d&wait=%d", path, how.limit, how.wait), reader, claimBody)
 	}
 	p.consumers = append(p.consumers, c)
 	return c

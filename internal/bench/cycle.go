@@ -16,6 +16,7 @@ type CycleLoad struct {
 	Warmup    time.Duration
 	Duration  time.Duration
 	Rate      float64 // of posts, requests per second; 0: as many as get answered
+	Wait      int     // seconds that a claim may wait for messages; 0: it does not
 	Parts     int     // into how many the time is cut; 0: it is not
 }
 
@@ -43,8 +44,10 @@ func (l CycleLoad) Run(ctx context.Context) (*Cycled, error) {
 		warmup: l.Warmup, duration: l.Duration, parts: l.Parts,
 	}
 	producing.parts = l.Parts
+	how := claimTen(deleteEach, timeWaits)
+	how.wait = l.Wait
 	for i := range consuming.workers {
-		consuming.workers[i] = cycled.addConsumer(nil, claimTen(deleteEach, timeWaits))
+		consuming.workers[i] = cycled.addConsumer(nil, how)
 	}
 	var both sync.WaitGroup
 	var producer, consumer error

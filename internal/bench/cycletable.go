@@ -37,7 +37,7 @@ func (s *stage) cycleOf(address string, connections int) CycleLoad {
 	producers := max(1, connections/2)
 	return CycleLoad{
 		Address: address, Producers: producers, Consumers: max(1, connections-producers), Body: s.Body,
-		Warmup: s.Warmup, Duration: s.Duration, Rate: s.Rate,
+		Warmup: s.Warmup, Duration: s.Duration, Rate: s.Rate, Wait: s.Wait,
 	}
 }
 
@@ -50,12 +50,16 @@ func measureCycle(ctx context.Context, s *stage, r *Report) error {
 	if l.Duration >= longCycle {
 		l.Parts = tenths
 	}
-	lines, err := s.cycles(ctx, "cycle", s.Runs, l, s.HoldSnapshot)
+	name := "cycle"
+	if l.Wait > 0 {
+		name = fmt.Sprintf("cycle, waiting up to %d s", l.Wait)
+	}
+	lines, err := s.cycles(ctx, name, s.Runs, l, s.HoldSnapshot)
 	if err != nil {
 		return err
 	}
 	r.Lines = append(r.Lines, lines.all()...)
-	r.compareTenths("cycle", lines, 0, 0)
+	r.compareTenths(name, lines, 0, 0)
 	return nil
 }
 

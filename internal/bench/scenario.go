@@ -25,6 +25,9 @@ type Options struct {
 	// HoldSnapshot is how long a transaction with a snapshot is held open beside
 	// each cycle, from its second tenth on.
 	HoldSnapshot time.Duration
+	// Wait is how long the claims of a cycle may wait for messages, whole seconds; 0: they
+	// are answered at once.
+	Wait int
 
 	Binary   string   // nabu's program
 	Environ  []string // what it is started with

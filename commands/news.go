@@ -1,0 +1,195 @@
+package commands
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nabu/domain"
+)
+
+// maxReaders are let in; who comes then is not told of anything.
+const maxReaders = 10_000
+
+// News tells those who wait for a queue that it may have something for them. It knows
+// what this process commits, the moments at which something becomes free by itself as far
+// as they were seen, and by Stir that another process has committed something. Nothing is
+// ever promised: who is told has to look. But nothing is missed by who asks to be told
+// first and looks then.
+//
+// Listeners all hear of everything. Those who are to take something stand in a line: of
+// them as many are called as there is something for, the first in the line first.
+type News struct {
+	readers atomic.Int64 // without any, a commit costs nothing here
+
+	mu     sync.Mutex
+	queues map[domain.QueueID]*audience
+}
+
+// NewNews is without readers.
+func NewNews() *News { return &News{queues: map[domain.QueueID]*audience{}} }
+
+// Readers is how many wait, in line or as listeners.
+func (n *News) Readers() int { return int(n.readers.Load()) }
+
+// audience is everybody who waits for one queue.
+type audience struct {
+	line      *list.List // of *Turn, in the order of arrival
+	listeners map[*listener]struct{}
+	due       time.Time // when something becomes free by itself; zero: not known to
+	timer     *time.Timer
+}
+
+type listener struct{ heard func() }
+
+// Subscribe has a function called whenever a queue may have something new, be it a message
+// that was posted or one that is free again, until the subscription is cancelled. It must
+// not block, nor call News. If there are too many readers, nothing is ever told, and ok is
+// false.
+func (n *News) Subscribe(queue domain.QueueID, heard func()) (cancel func(), ok bool) {
+	l := &listener{heard}
+	if !n.enter(queue, func(a *audience) { a.listeners[l] = struct{}{} }) {
+		return func() {}, false
+	}
+	return sync.OnceFunc(func() { n.leave(queue, func(a *audience) { delete(a.listeners, l) }) }), true
+}
+
+// Expect lets a queue's readers be told after a while: something becomes free then.
+func (n *News) Expect(queue domain.QueueID, after time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.queues[queue]; a != nil {
+		n.expect(queue, a, after)
+	}
+}
+
+// Stir says that any queue may have something, and nobody knows which.
+func (n *News) Stir() {
+	if n.readers.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.queues {
+		a.tell()
+		a.call(1, true)
+	}
+}
+
+// enter lets a reader in, if there is room.
+func (n *News) enter(queue domain.QueueID, join func(*audience)) bool {
+	if n.readers.Add(1) > maxReaders {
+		n.readers.Add(-1)
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.queues[queue]
+	if a == nil {
+		a = &audience{line: list.New(), listeners: map[*listener]struct{}{}}
+		n.queues[queue] = a
+	}
+	join(a)
+	return true
+}
+
+// leave lets a reader go. The last one takes the audience along.
+func (n *News) leave(queue domain.QueueID, part func(*audience)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.queues[queue]
+	part(a)
+	if a.line.Len() == 0 && len(a.listeners) == 0 {
+		if a.timer != nil {
+			a.timer.Stop()
+		}
+		delete(n.queues, queue)
+	}
+	n.readers.Add(-1)
+}
+
+// expect has the queue's readers told at the earliest moment of all that are expected.
+func (n *News) expect(queue domain.QueueID, a *audience, after time.Duration) {
+	due := time.Now().Add(max(after, 0) + time.Millisecond) // rather late than in vain
+	if !a.due.IsZero() && !due.Before(a.due) {
+		return
+	}
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.due = due
+	a.timer = time.AfterFunc(time.Until(due), func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.queues[queue] == a && a.due.Equal(due) {
+			a.due = time.Time{}
+			a.tell()
+			a.call(1, true)
+		}
+	})
+}
+
+// tell lets all listeners hear.
+func (a *audience) tell() {
+	for l := range a.listeners {
+		l.heard()
+	}
+}
+
+// told takes in what a batch has committed, or has found while it decided nothing.
+func (n *News) told(w *work) {
+	if n == nil || n.readers.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, e := range w.batch.Events {
+		if queue, ofQueue := domain.QueueOfStream(e.Event.Stream()); ofQueue {
+			if a := n.queues[queue]; a != nil {
+				n.happened(queue, a, e.Event)
+			}
+		}
+	}
+	for queue, h := range w.state.hots {
+		if h.free == nil || h.free.Until.IsZero() || w.state.now.IsZero() {
+			continue
+		}
+		if a := n.queues[queue]; a != nil {
+			n.expect(queue, a, h.free.Until.Sub(w.state.now))
+		}
+	}
+}
+
+// happened tells a queue's audience of an event.
+func (n *News) happened(queue domain.QueueID, a *audience, e domain.Event) {
+	free, unsure := 0, false
+	switch e := e.(type) {
+	case domain.MessagesPosted:
+		for _, m := range e.Messages {
+			if m.Delay == 0 {
+				free++
+			} else {
+				n.expect(queue, a, time.Duration(m.Delay)*time.Second)
+			}
+		}
+	case domain.MessagesMovedIn:
+		free = len(e.Messages)
+	case domain.ClaimReleased:
+		free = len(e.Messages)
+	case domain.MessagesMovedOut: // perhaps in place of what is behind them
+		free, unsure = 1, true
+	case domain.MessagesClaimed:
+		n.expect(queue, a, domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}.Lasts())
+		return
+	case domain.ClaimRenewed:
+		n.expect(queue, a, domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}.Lasts())
+		return
+	case domain.MessagesDeleted, domain.MessagesPopped, domain.MessagesSwept:
+		return
+	}
+	a.tell()
+	if free > 0 {
+		a.call(free, unsure)
+	}
+}
