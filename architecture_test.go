@@ -43,6 +43,8 @@ var onlyIn = map[string][]string{
 	"github.com/knadh/koanf":                {"cmd/nabu"},
 	"github.com/pressly/goose":              {"migrations"},
 	"github.com/prometheus/client_golang":   {"http", "cmd/nabu"},
+	"github.com/coder/websocket":            {"http"},
+	"github.com/tinylib/msgp":               {"http"},
 	"github.com/gophercloud/gophercloud/v2": {},
 }
 

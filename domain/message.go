@@ -151,6 +151,8 @@ type Post struct {
 	Messages []NewMessage
 	Size     int      // bytes of the request's body
 	Salts    []uint64 // random bits, one for each message
+	// AtOnce: neither the queue's delay nor those of the messages are applied.
+	AtOnce bool
 }
 
 // CheckMessageTTL refuses a ttl out of bounds; seconds.
@@ -183,6 +185,9 @@ func (q Queue) Post(p Post, limits Limits, at Moment) ([]Event, error) {
 	}
 	ttl := orDefault(q.Metadata.whole(DefaultMessageTTLKey), limits.DefaultMessageTTL)
 	delay := orDefault(q.Metadata.DefaultDelay(), limits.DefaultMessageDelay)
+	if p.AtOnce {
+		delay = 0
+	}
 	posted := MessagesPosted{
 		Project: p.Queue.Project, Queue: p.Queue.Name, Number: q.Number, Client: p.Client,
 		Messages: make([]PostedMessage, len(p.Messages)),

@@ -3,6 +3,7 @@ package http
 import (
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -15,6 +16,8 @@ type Caller struct {
 	// Signature is the digest of the signature that the request came with. There is no
 	// user then, and no role.
 	Signature string
+	// Expires is when what they showed does; zero: never. A WebSocket ends then.
+	Expires time.Time
 }
 
 // actor is who did something, for the history. What a bearer of a signature did can be
@@ -47,7 +50,7 @@ func (NoAuth) Authenticate(r *http.Request) (Caller, error) {
 	if !utf8.ValidString(caller.User) || utf8.RuneCountInString(caller.User) > maxUser {
 		return Caller{}, badRequest("Invalid header value", "X-User-Id must be a text of at most %d characters.", maxUser)
 	}
-	if project, given := r.Header["X-Project-Id"]; given {
+	if project, given := r.Header[headerProject]; given {
 		caller.Project, caller.HasProject = project[0], true
 	}
 	if roles, given := r.Header["X-Roles"]; given {

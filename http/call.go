@@ -24,6 +24,7 @@ const (
 	headerContentType    = "Content-Type"
 	headerIdempotencyKey = "Idempotency-Key"
 	headerLocation       = "Location"
+	headerProject        = "X-Project-Id"
 	headerRequestID      = "X-Openstack-Request-Id"
 )
 
@@ -51,7 +52,7 @@ func (s *Server) checked(r route) echo.HandlerFunc {
 			return err
 		}
 		if versioned {
-			if err := s.identify(its); err != nil {
+			if its.client, err = s.identify(its.caller, c.Request().Header); err != nil {
 				return err
 			}
 		}
@@ -128,25 +129,25 @@ func quality(parameters string) float64 {
 }
 
 // identify reads who calls: the program by its Client-ID, and then the project.
-func (s *Server) identify(c *call) error {
-	sent, given := c.Request().Header[headerClientID]
+func (s *Server) identify(caller Caller, header http.Header) (client string, err error) {
+	sent, given := header[headerClientID]
 	if !given {
-		return badRequest("Missing header value", "The Client-ID header is required.")
+		return "", badRequest("Missing header value", "The Client-ID header is required.")
 	}
-	var valid bool
-	if c.client, valid = clientID(sent[0], s.AnyClientID); !valid {
-		return badRequest("Wrong UUID value", "The Client-ID header must be a UUID.")
+	client, valid := clientID(sent[0], s.AnyClientID)
+	if !valid {
+		return "", badRequest("Wrong UUID value", "The Client-ID header must be a UUID.")
 	}
 	switch {
-	case !c.caller.HasProject:
-		return badRequest("Project-Id Missing", "The X-Project-Id header is required.")
-	case c.caller.Project == "":
-		return badRequest("Empty project header not allowed", "The X-Project-Id header must not be empty.")
+	case !caller.HasProject:
+		return "", badRequest("Project-Id Missing", "The X-Project-Id header is required.")
+	case caller.Project == "":
+		return "", badRequest("Empty project header not allowed", "The X-Project-Id header must not be empty.")
 	}
-	if err := domain.CheckProject(c.caller.Project); err != nil {
-		return badRequest("Invalid queue identification", "%v", err)
+	if err := domain.CheckProject(caller.Project); err != nil {
+		return "", badRequest("Invalid queue identification", "%v", err)
 	}
-	return nil
+	return client, nil
 }
 
 // clientID reads a Client-ID. UUIDs are the same however they are written: Zaqar's
@@ -209,8 +210,8 @@ func requestID(c echo.Context) string {
 
 // globalRequestID is the name that the caller has given the request, if it is one
 // that OpenStack's services give.
-func globalRequestID(r *http.Request) string {
-	sent := r.Header.Get(headerRequestID)
+func globalRequestID(header http.Header) string {
+	sent := header.Get(headerRequestID)
 	if id, ok := strings.CutPrefix(sent, requestIDPrefix); ok && isPlainUUID(strings.ToLower(id)) {
 		return sent
 	}
@@ -220,7 +221,7 @@ func globalRequestID(r *http.Request) string {
 // request is the context for a command: it says where the command comes from and,
 // for a POST, by which name the client wants it to be carried out only once.
 func (c *call) request(body []byte) (context.Context, error) {
-	r := commands.Request{Origin: c.origin()}
+	r := commands.Request{Origin: originOf(c.caller, requestID(c), c.Request().Header)}
 	if key, given := c.Request().Header[headerIdempotencyKey]; given && c.Request().Method == http.MethodPost {
 		if !isVisibleASCII(key[0]) || len(key[0]) > 255 {
 			return nil, badRequest("Invalid header value", "Idempotency-Key must have 1 to 255 visible ASCII characters.")
@@ -233,20 +234,19 @@ func (c *call) request(body []byte) (context.Context, error) {
 // requestWithoutKey is the context for a command that does the rest of what the request
 // asks for.
 func (c *call) requestWithoutKey() context.Context {
-	return commands.WithRequest(c.Request().Context(), commands.Request{Origin: c.origin()})
+	return commands.WithRequest(c.Request().Context(), commands.Request{Origin: originOf(c.caller, requestID(c), c.Request().Header)})
 }
 
-// origin says where the request comes from.
-func (c *call) origin() domain.Origin {
-	id, global := requestID(c), globalRequestID(c.Request())
-	its := domain.Origin{
-		Project: c.caller.Project, Actor: c.caller.actor(),
-		RequestID: id, GlobalRequestID: global, CorrelationID: id,
+// originOf is what is written beside the events of a request.
+func originOf(caller Caller, id string, header http.Header) domain.Origin {
+	origin := domain.Origin{
+		Project: caller.Project, Actor: caller.actor(),
+		RequestID: id, GlobalRequestID: globalRequestID(header), CorrelationID: id,
 	}
-	if global != "" {
-		its.CorrelationID = global
+	if origin.GlobalRequestID != "" {
+		origin.CorrelationID = origin.GlobalRequestID
 	}
-	return its
+	return origin
 }
 
 func isVisibleASCII(text string) bool {

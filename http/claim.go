@@ -140,7 +140,14 @@ func (s *Server) decodeClaim(body []byte) (claimBody, error) {
 	if !isObject(text) {
 		return asked, domain.Errorf(domain.Malformed, "the body must be an object")
 	}
-	for name, value := range members(text) {
+	return s.readClaim(text)
+}
+
+// readClaim reads what decodeClaim does out of a JSON object.
+func (s *Server) readClaim(object string) (claimBody, error) {
+	asked := claimBody{life: s.defaultLife()}
+	var err error
+	for name, value := range members(object) {
 		switch name {
 		case "ttl":
 			err = readSeconds(name, value, s.Limits.DefaultClaimTTL, &asked.life.TTL)

@@ -242,13 +242,21 @@ func writeBody(w http.ResponseWriter, status int, contentType string, body []byt
 	return err
 }
 
-// appendText writes a text as JSON, without escaping what only HTML would need.
+// appendText writes a text as JSON.
 func appendText(out []byte, text string) []byte {
-	var quoted bytes.Buffer
-	enc := json.NewEncoder(&quoted)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(text) // a text always encodes
-	return append(out, bytes.TrimRight(quoted.Bytes(), "\n")...)
+	const digits = "0123456789abcdef"
+	out = append(out, '"')
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			out = append(out, '\\', c)
+		case c < ' ':
+			out = append(out, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		default:
+			out = append(out, c)
+		}
+	}
+	return append(out, '"')
 }
 
 // appendUUID writes a UUID with dashes.

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -56,6 +57,11 @@ func DecodePost(body []byte, limits domain.Limits) ([]domain.NewMessage, error) 
 	if list == "" {
 		return nil, domain.Errorf(domain.Invalid, "the body must be an object with a member messages")
 	}
+	return decodeMessages(list, limits)
+}
+
+// decodeMessages reads the list of messages that a client wants to post.
+func decodeMessages(list string, limits domain.Limits) ([]domain.NewMessage, error) {
 	if !isArray(list) {
 		return nil, domain.Errorf(domain.Malformed, "messages must be an array")
 	}
@@ -238,7 +244,7 @@ func parseMarker(marker string) (after domain.Place, id domain.MessageID, ok boo
 
 // showMessages serves GET /v2/queues/:queue/messages?ids=.
 func (s *Server) showMessages(c *call, texts []string) error {
-	found, err := s.findMessages(c, parseIDs(texts))
+	found, err := s.findMessages(c.Request().Context(), c.queue, parseIDs(texts))
 	if err != nil {
 		return err
 	}
@@ -262,11 +268,11 @@ func parseIDs(texts []string) []domain.MessageID {
 	return ids
 }
 
-func (s *Server) findMessages(c *call, ids []domain.MessageID) ([]projections.Message, error) {
+func (s *Server) findMessages(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]projections.Message, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	return s.Views.MessagesByID(c.Request().Context(), c.queue, ids)
+	return s.Views.MessagesByID(ctx, queue, ids)
 }
 
 // appendMessages writes messages as the member of that name.
@@ -314,7 +320,7 @@ func (s *Server) showMessage(c *call) error {
 	if named, ok := domain.ParseMessageID(id); ok {
 		ids = append(ids, named)
 	}
-	found, err := s.findMessages(c, ids)
+	found, err := s.findMessages(c.Request().Context(), c.queue, ids)
 	if err != nil {
 		return err
 	}
@@ -361,21 +367,17 @@ func (s *Server) deleteMessages(c *call) error {
 	if err != nil {
 		return err
 	}
-	if given == (len(texts) > 0) {
-		return domain.Errorf(domain.Invalid, "the request must either name messages by ids or pop some")
+	var claims []string
+	if s.DeleteWithClaim {
+		claims = q.list("claim_ids")
+	}
+	if err := checkDeletion(len(texts) > 0, given, len(claims) > 0, s.DeleteWithClaim); err != nil {
+		return err
 	}
 	if given {
-		if s.DeleteWithClaim && len(q.list("claim_ids")) > 0 {
-			return domain.Errorf(domain.Invalid, "claim_ids go with ids, not with pop")
-		}
 		return s.popMessages(c, pop)
 	}
-	cmd := commands.DeleteMessages{Queue: c.queue, IDs: parseIDs(texts), Held: s.DeleteWithClaim}
-	if s.DeleteWithClaim {
-		if cmd.Claims, err = parseClaims(q); err != nil {
-			return err
-		}
-	}
+	cmd := commands.DeleteMessages{Queue: c.queue, IDs: parseIDs(texts), Claims: parseClaimIDs(claims), Held: s.DeleteWithClaim}
 	if len(cmd.IDs) == 0 {
 		return c.NoContent(http.StatusNoContent)
 	}
@@ -389,20 +391,29 @@ func (s *Server) deleteMessages(c *call) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// parseClaims reads claim_ids, which ids must come with where the operator asks for
-// it. What is no id names no claim.
-func parseClaims(q query) ([]domain.ClaimID, error) {
-	texts := q.list("claim_ids")
-	if len(texts) == 0 {
-		return nil, domain.Errorf(domain.Invalid, "ids must come with claim_ids on this server")
+// checkDeletion refuses requests to delete messages that do not say which, or with which
+// claims where the operator wants that (withClaims).
+func checkDeletion(ids, pop, claims, withClaims bool) error {
+	switch {
+	case ids == pop:
+		return domain.Errorf(domain.Invalid, "the request must either name messages by ids or pop some")
+	case pop && claims && withClaims:
+		return domain.Errorf(domain.Invalid, "claim_ids go with ids, not with pop")
+	case ids && !claims && withClaims:
+		return domain.Errorf(domain.Invalid, "ids must come with claim_ids on this server")
 	}
+	return nil
+}
+
+// parseClaimIDs reads ids of claims. What is no id names no claim.
+func parseClaimIDs(texts []string) []domain.ClaimID {
 	var claims []domain.ClaimID
 	for _, text := range texts {
 		if id, ok := parseClaimID(strings.TrimSpace(text)); ok {
 			claims = append(claims, id)
 		}
 	}
-	return claims, nil
+	return claims
 }
 
 // popMessages serves DELETE /v2/queues/:queue/messages?pop=.
@@ -411,11 +422,7 @@ func (s *Server) popMessages(c *call, limit int) error {
 	if err != nil {
 		return err
 	}
-	taken, err := commands.Run(ctx, s.Executor, commands.PopMessages{Queue: c.queue, Limit: limit})
-	if err != nil {
-		return err
-	}
-	messages, err := s.withBodies(ctx, taken)
+	messages, err := s.pop(ctx, c.queue, limit)
 	if err != nil {
 		return err
 	}
@@ -430,6 +437,15 @@ func (s *Server) popMessages(c *call, limit int) error {
 	}
 	*buffer = append(out, `]}`...)
 	return writeJSON(c, http.StatusOK, *buffer)
+}
+
+// pop takes the oldest free messages of a queue for good.
+func (s *Server) pop(ctx context.Context, queue domain.QueueID, limit int) ([]projections.Message, error) {
+	taken, err := commands.Run(ctx, s.Executor, commands.PopMessages{Queue: queue, Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	return s.withBodies(ctx, taken)
 }
 
 // appendPopped writes a message that has gone: it has no href any more, and tells of

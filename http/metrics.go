@@ -14,7 +14,8 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
 	routes    map[routeKey]*routeMetrics
-	others    *routeMetrics // requests without a route
+	others    *routeMetrics            // requests without a route
+	actions   map[string]*routeMetrics // of frames on WebSockets
 }
 
 // routeKey is a route as echo reports it.
@@ -69,6 +70,33 @@ func (m *metrics) add(address string, r route, operations operations) {
 		its.operation = operations[r.operation]
 	}
 	m.routes[routeKey{address, r.method}] = its
+}
+
+// onWebSocket stands for the route in the metrics of frames, whose action stands for the
+// method.
+const onWebSocket = "websocket"
+
+// addActions makes the actions of frames known, and how many connections there are.
+func (m *metrics) addActions(registry prometheus.Registerer, operations operations, connections func() int) {
+	m.actions = map[string]*routeMetrics{"": m.newRoute(onWebSocket, "other"), authenticate: m.newRoute(onWebSocket, authenticate)}
+	for name, a := range actions {
+		m.actions[name] = m.newRoute(onWebSocket, name)
+		m.actions[name].operation = operations[a.operation]
+	}
+	if registry != nil {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "nabu_websocket_connections",
+			Help: "WebSockets that are open.",
+		}, func() float64 { return float64(connections()) }))
+	}
+}
+
+// action finds the metrics of a frame.
+func (m *metrics) action(name string) *routeMetrics {
+	if its, known := m.actions[name]; known {
+		return its
+	}
+	return m.actions[""]
 }
 
 // route finds the metrics of a request by where echo has routed it.

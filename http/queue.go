@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -92,14 +93,22 @@ func (s *Server) showStats(c *call) error {
 	}
 	buffer := getBuffer()
 	defer putBuffer(buffer)
-	out := strconv.AppendInt(append(*buffer, `{"messages":{"claimed":`...), int64(stats.Claimed), 10)
-	out = strconv.AppendInt(append(out, `,"free":`...), int64(stats.Total-stats.Claimed), 10)
-	out = strconv.AppendInt(append(out, `,"total":`...), int64(stats.Total), 10)
+	out := appendCounts(append(*buffer, `{"messages":{`...), stats)
 	out = appendMessageAge(out, "oldest", c.queue, stats.Oldest)
 	out = appendMessageAge(out, "newest", c.queue, stats.Newest)
 	*buffer = append(out, `}}`...)
 	return writeJSON(c, http.StatusOK, *buffer)
 }
+
+// appendCounts writes how many messages there are.
+func appendCounts(out []byte, stats projections.Stats) []byte {
+	out = strconv.AppendInt(append(out, `"claimed":`...), int64(stats.Claimed), 10)
+	out = strconv.AppendInt(append(out, `,"free":`...), int64(stats.Total-stats.Claimed), 10)
+	return strconv.AppendInt(append(out, `,"total":`...), int64(stats.Total), 10)
+}
+
+// createdFormat is how stats tell when a message was posted; UTC.
+const createdFormat = "2006-01-02T15:04:05Z"
 
 func appendMessageAge(out []byte, name string, queue domain.QueueID, m *projections.MessageAge) []byte {
 	if m == nil {
@@ -107,7 +116,7 @@ func appendMessageAge(out []byte, name string, queue domain.QueueID, m *projecti
 	}
 	out = append(append(append(out, `,"`...), name...), `":{"age":`...)
 	out = strconv.AppendInt(out, int64(m.Age), 10)
-	out = m.Created.UTC().AppendFormat(append(out, `,"created":"`...), "2006-01-02T15:04:05Z")
+	out = m.Created.UTC().AppendFormat(append(out, `,"created":"`...), createdFormat)
 	out = appendMessagePath(append(out, `","href":"`...), queue, m.ID)
 	return append(out, `"}`...)
 }
@@ -131,6 +140,14 @@ func (s *Server) purgeQueue(c *call) error {
 		return err
 	}
 	cmd.Queue = c.queue
+	if err := s.purge(ctx, c.requestWithoutKey(), cmd); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// purge takes away all that a command asks for, and more of it in further ones.
+func (s *Server) purge(ctx, further context.Context, cmd commands.PurgeQueue) error {
 	for again := cmd.Messages || cmd.Subscriptions; again; {
 		purged, err := commands.Run(ctx, s.Executor, cmd)
 		if err != nil {
@@ -138,9 +155,9 @@ func (s *Server) purgeQueue(c *call) error {
 		}
 		again = purged.More
 		cmd.Messages, cmd.Upto = false, purged.Upto
-		ctx = c.requestWithoutKey()
+		ctx = further
 	}
-	return c.NoContent(http.StatusNoContent)
+	return nil
 }
 
 // decodePurge reads what is to be purged. Without a body that is everything.
@@ -163,6 +180,11 @@ func decodePurge(body []byte) (cmd commands.PurgeQueue, err error) {
 	if types == "" || !isArray(types) {
 		return cmd, domain.Errorf(domain.Invalid, "the body must be an object with a list resource_types")
 	}
+	return readResourceTypes(types)
+}
+
+// readResourceTypes reads what is to be purged out of a JSON array.
+func readResourceTypes(types string) (cmd commands.PurgeQueue, err error) {
 	for item := range elements(types) {
 		switch item {
 		case `"messages"`:

@@ -31,6 +31,7 @@ func (s *Server) messaging() []route {
 		{"GET", "/v2/ping", "ping:get", s.ping, ""},
 		{"HEAD", "/v2/ping", "ping:get", s.pingHead, ""},
 		{"GET", "/v2/health", "health:get", s.showHealth, ""},
+		{"GET", "/ws", "", s.needsWebSocket, ""},
 
 		{"GET", "/v2/queues", "queues:get_all", s.listQueues, ""},
 		{"PUT", "/v2/queues/:queue", "queues:create", s.createQueue, "create_queue"},
@@ -83,7 +84,11 @@ func (s *Server) addTable(table []route, prefixes ...string) {
 			for _, address := range addresses(prefix, path) {
 				for _, r := range routes {
 					s.metrics.add(address, r, s.operations)
-					s.echo.Add(r.method, address, s.checked(r))
+					handler := s.checked(r)
+					if r.method == http.MethodGet && slices.Contains(webSocketPaths, path) {
+						handler = s.orWebSocket(handler)
+					}
+					s.echo.Add(r.method, address, handler)
 				}
 				s.addOtherMethods(address, path, allow)
 			}

@@ -49,6 +49,9 @@ type Views interface {
 	Subscriptions(ctx context.Context, list projections.SubscriptionList) ([]projections.Subscription, error)
 	Subscription(ctx context.Context, queue domain.QueueID, id domain.SubscriptionID) (s projections.Subscription, exists bool, err error)
 	Sharing(ctx context.Context, id domain.QueueID, digest string) (projections.Sharing, error)
+	PostingsEnd(ctx context.Context, queue domain.QueueID) (version int64, err error)
+	Postings(ctx context.Context, queue domain.QueueID, after int64) (projections.Postings, error)
+	Time(ctx context.Context) (time.Time, error)
 }
 
 // Pinger is the database, as far as its being there is asked for.
@@ -80,7 +83,9 @@ type Config struct {
 	Checksums bool
 	// Subscriptions are the rules for them; without types: those of SubscriberTypes.
 	Subscriptions domain.SubscriptionRules
-	Log           *slog.Logger
+	// WebSockets bounds what connections may cost.
+	WebSockets WebSockets
+	Log        *slog.Logger
 	// LogRequests writes a line for each request. Failures of nabu's own are logged
 	// in any case.
 	LogRequests bool
@@ -98,6 +103,7 @@ type Server struct {
 	server     *http.Server
 	metrics    *metrics
 	operations operations
+	sockets    sockets
 	draining   atomic.Bool
 	stopping   chan struct{} // closed when nobody is to wait any more
 	stop       func()
@@ -111,8 +117,10 @@ func New(cfg Config) *Server {
 	if len(cfg.Subscriptions.Types) == 0 {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
+	cfg.WebSockets = cfg.WebSockets.withDefaults()
 	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{})}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
+	s.metrics.addActions(cfg.Registry, s.operations, s.sockets.count)
 	s.echo.IPExtractor = echo.ExtractIPDirect()
 	s.echo.Logger.SetOutput(io.Discard) // nabu logs by itself
 	s.echo.HTTPErrorHandler = s.writeError
@@ -173,11 +181,13 @@ func (s *Server) Serve(l net.Listener) error {
 
 // Shutdown says that the server is not ready any more, takes no further
 // connections, and waits for the requests under way, no longer than ctx. Requests that
-// wait for messages are answered at once.
+// wait for messages are answered at once, and WebSockets are closed.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.stop()
-	return s.server.Shutdown(ctx)
+	closed := make(chan error, 1)
+	go func() { closed <- s.sockets.shutdown(ctx) }()
+	return errors.Join(s.server.Shutdown(ctx), <-closed)
 }
 
 // edge is around every request, whether it has a route or not: it names the

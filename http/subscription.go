@@ -64,7 +64,12 @@ func (s *Server) decodeSubscription(body []byte, nulls bool) (asked domain.Subsc
 	if !isObject(text) {
 		return asked, domain.Errorf(domain.Malformed, "the body must be an object")
 	}
-	for name, value := range members(text) {
+	return s.readSubscription(text, nulls)
+}
+
+// readSubscription reads what decodeSubscription does out of a JSON object.
+func (s *Server) readSubscription(object string, nulls bool) (asked domain.SubscriptionChange, err error) {
+	for name, value := range members(object) {
 		if nulls && value == "null" {
 			continue
 		}

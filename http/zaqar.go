@@ -69,22 +69,28 @@ func (s *Server) writeError(err error, c echo.Context) {
 		return
 	}
 	refusal, isRefusal := asProblem(err)
-	switch {
-	case isRefusal:
-	case errors.Is(c.Request().Context().Err(), context.Canceled):
+	if !isRefusal && errors.Is(c.Request().Context().Err(), context.Canceled) {
 		c.Response().WriteHeader(statusClientLeft)
 		return
-	case postgres.IsUnavailable(err), postgres.IsConnectionLost(err), errors.Is(err, context.DeadlineExceeded):
-		status := zaqarStatuses[domain.Unavailable]
-		refusal = &problem{status.status, status.title, "The database cannot be reached."}
-	default:
-		refusal = &problem{http.StatusInternalServerError, "Internal server error",
-			"The request failed for a reason inside the service; it is logged as " + requestID(c) + "."}
+	}
+	if !isRefusal {
+		refusal = failure(err, requestID(c))
 	}
 	if refusal.status >= http.StatusInternalServerError {
-		s.logFailure(c, refusal.status, err)
+		s.logFailure(c.Request().Context(), refusal.status, err, slog.String("request_id", requestID(c)),
+			slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path))
 	}
 	writeProblem(c, refusal)
+}
+
+// failure is the answer to a request that failed for no fault of the client's.
+func failure(err error, requestID string) *problem {
+	if postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, context.DeadlineExceeded) {
+		status := zaqarStatuses[domain.Unavailable]
+		return &problem{status.status, status.title, "The database cannot be reached."}
+	}
+	return &problem{http.StatusInternalServerError, "Internal server error",
+		"The request failed for a reason inside the service; it is logged as " + requestID + "."}
 }
 
 // asProblem finds the answer that an error stands for, if it is one that a client
@@ -126,22 +132,17 @@ func writeProblem(c echo.Context, p *problem) {
 	_ = writeJSON(c, p.status, text) // the client has left, or the next write will tell
 }
 
-func (s *Server) logFailure(c echo.Context, status int, err error) {
+// logFailure logs what is nabu's own fault, with what tells which request it was.
+func (s *Server) logFailure(ctx context.Context, status int, err error, request ...slog.Attr) {
 	level := slog.LevelError
 	if status == http.StatusServiceUnavailable {
 		level = slog.LevelWarn
 	}
-	attrs := []slog.Attr{
-		slog.String("request_id", requestID(c)),
-		slog.String("method", c.Request().Method),
-		slog.String("path", c.Request().URL.Path),
-		slog.Int("status", status),
-		slog.Any("error", err),
-	}
+	attrs := append(request, slog.Int("status", status), slog.Any("error", err))
 	if p, ok := errors.AsType[*panicked](err); ok {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}
-	s.Log.LogAttrs(c.Request().Context(), level, "request failed", attrs...)
+	s.Log.LogAttrs(ctx, level, "request failed", attrs...)
 }
 
 // panicked is a handler's panic on its way to the answer and the log.
@@ -154,7 +155,7 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // recovering runs a handler and makes an error of its panic. The one that is meant
 // to cut a connection off passes.
-func recovering(h echo.HandlerFunc, c echo.Context) (err error) {
+func recovering[C any](h func(C) error, c C) (err error) {
 	defer func() {
 		switch value := recover(); value {
 		case nil:

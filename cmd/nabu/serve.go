@@ -118,6 +118,7 @@ func (s *service) start(ctx context.Context) error {
 		SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},
+		WebSockets:    http.WebSockets{Max: s.WebSocketConnections, Origins: splitList(s.WebSocketOrigins)},
 		Log:           s.log, LogRequests: s.LogRequests,
 		Registry: m.registry, Metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}),
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,6 +31,8 @@ type config struct {
 	LogLevel                 string
 	LogFormat                string
 	LogRequests              bool
+	WebSocketConnections     int
+	WebSocketOrigins         string
 	ClientIDUUIDSafe         string
 	MessageDeleteWithClaimID bool
 	EnableChecksum           bool
@@ -119,6 +122,14 @@ var serviceSettings = []setting{
 		key: "log_requests", fallback: "false",
 		help:  "log each request",
 		field: func(c *config) any { return &c.LogRequests },
+	}, {
+		key: "websocket_connections", fallback: "1000", rule: between(1, 1_000_000),
+		help:  "most WebSockets that are open at once",
+		field: func(c *config) any { return &c.WebSocketConnections },
+	}, {
+		key: "websocket_origins", rule: origins,
+		help:  "hosts of pages from which browsers may open WebSockets besides nabu's own, with commas between; * for any text",
+		field: func(c *config) any { return &c.WebSocketOrigins },
 	},
 }
 
@@ -318,6 +329,16 @@ func connectionString(text string) error {
 	return db.Close()
 }
 
+// origins refuses patterns that cannot match anything.
+func origins(text string) error {
+	for pattern := range strings.SplitSeq(text, ",") {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return fmt.Errorf("must be hosts such as console.example.org or https://*.example.org, with commas between, not %q", text)
+		}
+	}
+	return nil
+}
+
 func address(text string) error {
 	_, port, err := net.SplitHostPort(text)
 	if err != nil {
@@ -327,4 +348,12 @@ func address(text string) error {
 		return fmt.Errorf("must have a port between 0 and 65535, not %q", port)
 	}
 	return nil
+}
+
+// splitList takes a list with commas apart.
+func splitList(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
