@@ -22,11 +22,13 @@ import zaqar_message
 import zaqar_queue
 import zaqar_share
 import zaqar_subscription
+import zaqar_websocket
 
 # The name is printed; the path stands behind nabu's address.
 PLACES = [("root", ""), ("/messaging", "/messaging")]
 FILES = [sdk, sdk_queue, sdk_message, sdk_claim, sdk_subscription,
-         zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription, osc, osc_subscription]
+         zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription,
+         zaqar_websocket, osc, osc_subscription]
 
 
 def main(program):
