@@ -17,8 +17,8 @@ import (
 var mayImport = map[string][]string{
 	"domain":             {},
 	"eventstore":         {"domain", "internal/pgarray"},
-	"commands":           {"domain", "eventstore", "internal/postgres"},
-	"projections":        {"domain", "eventstore", "internal/pgarray"},
+	"commands":           {"domain", "eventstore", "internal/postgres", "internal/sealing"},
+	"projections":        {"domain", "eventstore", "internal/pgarray", "internal/sealing"},
 	"migrations":         {"projections", "internal/postgres"},
 	"reactors":           {"domain", "eventstore", "commands", "projections", "internal/signedurl"},
 	"http":               {"domain", "eventstore", "commands", "projections", "internal/postgres", "internal/signedurl"},
@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/postgres":  {},
 	"internal/netproxy":  {},
 	"internal/pgproxy":   {},
+	"internal/sealing":   {"internal/pgarray"},
 	"internal/secrets":   {},
 	"internal/signedurl": {},
 	"internal/pgtest":    {"migrations", "internal/postgres"},

@@ -220,6 +220,7 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		e.past = 0 // a restored ledger may have fewer partitions
 	}
 	e.memory.catchUp(tail)
+	e.forgetKeys(tail)
 	if !w.complete { // more have come while another replica held the lock
 		e.gather(w)
 	}
@@ -236,6 +237,9 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	}
 	head, err := e.write(ctx, w, tail.Head)
 	if err != nil {
+		return LongWay, err
+	}
+	if err := e.keepKeys(ctx, w.state); err != nil {
 		return LongWay, err
 	}
 	kept, err := e.keep(ctx, w, now)
@@ -255,6 +259,10 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	}
 	w.uncertain = false
 	e.memory.install(w.state, head)
+	if len(w.state.destroyed) > 0 { // messages of any queue may have been sealed with them
+		e.memory.forget()
+		e.Keys.Forget()
+	}
 	return LongWay, nil
 }
 

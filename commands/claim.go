@@ -25,6 +25,9 @@ func (c ClaimMessages) Decide(s *State, at domain.Moment) ([]Taken, []domain.Eve
 	_, target := q.DeadLettering()
 	deadLetters := s.Queue(domain.QueueID{Project: c.Queue.Project, Name: target})
 	taken, events := q.Claim(c.Queue, c.Claiming, s.Free(c.Queue), deadLetters, at)
+	if err := s.checkOpens(taken); err != nil {
+		return nil, nil, err
+	}
 	return takenOf(taken, at.Time), events, nil
 }
 

@@ -40,6 +40,7 @@ type Needs struct {
 	Free     int                // so many of the queue's oldest free messages
 	Share    string             // whether the queue's signed URL with this digest was taken back; empty: nothing
 	Sweep    int64              // what can be swept of the queue with this number; 0: nothing
+	Keys     bool               // the data keys of the queue, and of those that bore its name before
 	// Subscriptions to that queue; nil: none.
 	Subscriptions *domain.SubscriptionNeed
 	Rank          Rank

@@ -12,6 +12,7 @@ import (
 
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/sealing"
 )
 
 // Projector writes the read models that clients read right after their own writes.
@@ -45,7 +46,9 @@ type Config struct {
 	Loader    Loader
 	Projector Projector
 	Limits    domain.Limits
-	Log       *slog.Logger
+	// Keys seal what is posted to queues that encrypt; nil: none does.
+	Keys *sealing.Keys
+	Log  *slog.Logger
 	// Now is the clock of tests; nil: the database's. A clock that stands still is
 	// moved on by a microsecond for each batch.
 	Now func() time.Time

@@ -78,7 +78,7 @@ func (f *freeState) record(position int64, e domain.Event, now time.Time) (taken
 		for i, m := range e.Messages {
 			f.add(domain.Message{
 				ID: m.ID, Place: domain.PlaceOf(position, i), QueueNumber: e.Number, Client: m.Client, TTL: m.TTL,
-				Created: m.Created, Expires: m.Expires, Body: m.Body,
+				Created: m.Created, Expires: m.Expires, Key: m.Key, Body: m.Body,
 			})
 		}
 	}
@@ -120,7 +120,7 @@ func (f *freeState) post(position int64, e domain.MessagesPosted, now time.Time)
 		}
 		f.add(domain.Message{
 			ID: m.ID, Place: domain.PlaceOf(position, i), QueueNumber: e.Number, Client: e.Client, TTL: m.TTL,
-			Created: now, Expires: now.Add(time.Duration(m.TTL) * time.Second), Body: m.Body,
+			Created: now, Expires: now.Add(time.Duration(m.TTL) * time.Second), Key: e.Key, Body: m.Body,
 		})
 	}
 }

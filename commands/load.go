@@ -10,7 +10,7 @@ import (
 // load fills the state with what the commands need: the queues from memory where they
 // are remembered, and the rest of each kind in one round trip if it is needed.
 func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
-	w.state = newState(e.Limits)
+	w.state = newState(e.Config)
 	w.state.now = now
 	if err := e.loadQueues(ctx, w, w.queues()); err != nil {
 		return err
@@ -32,6 +32,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		return err
 	}
 	if err := e.loadShares(ctx, w); err != nil {
+		return err
+	}
+	if err := e.loadKeys(ctx, w); err != nil {
 		return err
 	}
 	if err := e.findAnswers(ctx, w, now); err != nil {

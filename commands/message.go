@@ -28,6 +28,12 @@ func (c PostMessages) Decide(s *State, at domain.Moment) ([]domain.MessageID, []
 		return nil, nil, err
 	}
 	posted := events[len(events)-1].(domain.MessagesPosted)
+	if s.Queue(c.Queue).Encrypts() {
+		if posted, err = s.seal(c.Queue, posted); err != nil {
+			return nil, nil, err
+		}
+		events[len(events)-1] = posted
+	}
 	ids := make([]domain.MessageID, len(posted.Messages))
 	for i, m := range posted.Messages {
 		ids[i] = m.ID
@@ -99,6 +105,7 @@ type Taken struct {
 	Age        int // since posting, never negative
 	ClaimCount int
 	Claim      domain.ClaimID // zero: popped
+	Key        domain.KeyID   `json:",omitzero"` // that the body is sealed with; zero: it is plain
 	Body       string         // empty: too long to be carried along; it can be read by place
 }
 
@@ -106,7 +113,7 @@ func takenOf(messages []domain.Message, now time.Time) []Taken {
 	taken := make([]Taken, len(messages))
 	for i, m := range messages {
 		age := max(int(now.Sub(m.Created)/time.Second), 0)
-		taken[i] = Taken{ID: m.ID, Place: m.Place, TTL: m.TTL, Age: age, ClaimCount: m.ClaimCount, Claim: m.Claim, Body: m.Body}
+		taken[i] = Taken{ID: m.ID, Place: m.Place, TTL: m.TTL, Age: age, ClaimCount: m.ClaimCount, Claim: m.Claim, Key: m.Key, Body: m.Body}
 	}
 	return taken
 }
@@ -127,5 +134,8 @@ func (c PopMessages) Needs() Needs {
 func (c PopMessages) Decide(s *State, at domain.Moment) ([]Taken, []domain.Event, error) {
 	free := s.Free(c.Queue)
 	free = free[:min(len(free), c.Limit)]
+	if err := s.checkOpens(free); err != nil {
+		return nil, nil, err
+	}
 	return takenOf(free, at.Time), s.Queue(c.Queue).Pop(c.Queue, free), nil
 }

@@ -28,8 +28,11 @@ func (e *Executor) mayGoShort(w *work) bool {
 // since. What the decisions need is remembered, or loaded in a round trip before. If
 // memory does not hold the queues, or the ledger has moved on, nothing is done.
 func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, err error) {
-	w.state = newState(e.Limits)
+	w.state = newState(e.Config)
 	if len(e.memory.recall(w.queues(), w.state)) > 0 || len(e.memory.recall(w.deadLetterQueues(), w.state)) > 0 {
+		return ShortWay, false, nil
+	}
+	if !w.state.recallKeys(w.commands) {
 		return ShortWay, false, nil
 	}
 	remembered, err := e.decideHot(w)
@@ -40,12 +43,12 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 		if err := e.decidePeeking(ctx, w); err != nil {
 			return ShortWay, false, e.notStale(err)
 		}
-		if len(w.batch.Events) == 0 {
+		if len(w.batch.Events) == 0 && !w.state.locked {
 			e.memory.install(w.state, e.memory.head)
 			return NoWay, true, nil
 		}
 	}
-	if !e.Projector.Covers(w.batch.Events) {
+	if w.state.locked || !e.Projector.Covers(w.batch.Events) {
 		return ShortWay, false, nil
 	}
 	w.uncertain = true

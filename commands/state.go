@@ -51,16 +51,20 @@ type State struct {
 	// revoked are signed URLs that were asked about and have been taken back.
 	revoked map[domain.ShareKey]bool
 	now     time.Time // of the batch; zero where nobody asks
+	sealed
 }
 
 // queueState is a queue, its stream's version, and what is remembered of it.
 type queueState struct {
 	eventstore.Versioned[domain.Queue]
 	mark domain.Mark
+	key  domain.KeyID // that seals what is posted to it, if it encrypts; zero: not known
 }
 
-func newState(limits domain.Limits) *State {
-	return &State{Limits: limits, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{}}
+func newState(cfg Config) *State {
+	return &State{
+		Limits: cfg.Limits, sealed: sealed{keys: cfg.Keys}, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
+	}
 }
 
 // Queue is the queue as it stands now.
@@ -290,9 +294,9 @@ func (m *memory) catchUp(tail eventstore.Tail) {
 // fold takes in an event of another replica. What happens to messages moves the
 // version only; a queue that was itself changed is loaded again when it is needed, and
 // so is every queue once the read models were made anew: what was remembered of them may
-// have been wrong.
+// have been wrong. Messages whose key was destroyed may be remembered of any queue.
 func (m *memory) fold(e eventstore.TailEvent) {
-	if e.Type == (domain.ReadModelsRebuilt{}).EventType() {
+	if e.Type == (domain.ReadModelsRebuilt{}).EventType() || e.Type == (domain.QueueKeysDestroyed{}).EventType() {
 		m.forget()
 		return
 	}

@@ -138,7 +138,8 @@ type MovedMessage struct {
 	TTL     int       `json:"ttl"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
-	Body    string    `json:"-"` // in the bodies
+	Key     KeyID     `json:"key,omitzero"` // that the body is sealed with, as where it came from
+	Body    string    `json:"-"`            // in the bodies
 }
 
 func (MessagesMovedIn) EventType() string { return "messages.moved-in.v1" }
@@ -224,7 +225,7 @@ func (q Queue) move(id QueueID, messages []Message, to string, target Queue, at 
 		}
 		out.Messages = append(out.Messages, MessageAt{m.ID, m.Place})
 		in.Messages = append(in.Messages, MovedMessage{
-			ID: m.ID, From: m.Place, Client: m.Client, TTL: m.TTL, Created: m.Created, Expires: m.Expires, Body: m.Body,
+			ID: m.ID, From: m.Place, Client: m.Client, TTL: m.TTL, Created: m.Created, Expires: m.Expires, Key: m.Key, Body: m.Body,
 		})
 	}
 	return append(events, out, in)

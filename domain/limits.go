@@ -38,6 +38,9 @@ type Limits struct {
 	MaxSubscriptionsPerPage int
 	MaxSignedURLLife        int // 0: a signed URL may last as long as its maker says
 	MaxWait                 int // how long a claim or a listing may wait for messages
+
+	// Encryption: there is a key to encrypt messages with, so queues may ask for it.
+	Encryption bool
 }
 
 // DefaultLimits are Zaqar's.

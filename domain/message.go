@@ -84,6 +84,7 @@ type MessagesPosted struct {
 	Queue    string          `json:"queue"`
 	Number   int64           `json:"number"` // the queue's
 	Client   string          `json:"client"`
+	Key      KeyID           `json:"key,omitzero"` // that the bodies are sealed with; zero: they are plain
 	Messages []PostedMessage `json:"messages"`
 }
 
@@ -93,7 +94,7 @@ type PostedMessage struct {
 	ID    MessageID `json:"id"`
 	TTL   int       `json:"ttl"`
 	Delay int       `json:"delay,omitempty"`
-	Body  string    `json:"-"` // JSON text as the client sent it, in the bodies
+	Body  string    `json:"-"` // JSON text as the client sent it, or sealed, in the bodies
 }
 
 func (MessagesPosted) EventType() string { return "messages.posted.v1" }
@@ -246,6 +247,7 @@ type Message struct {
 	// Claim is the last one to hold it, zero for none; it does so until ClaimEnds.
 	Claim     ClaimID
 	ClaimEnds time.Time
+	Key       KeyID  // that the body is sealed with; zero: it is plain
 	Body      string // empty: not loaded
 }
 

@@ -240,7 +240,9 @@ func checkReserved(key string, value json.RawMessage, limits Limits) error {
 		switch string(value) {
 		case "false":
 		case "true":
-			return Errorf(Invalid, "%s cannot be true: this server has no encryption key", key)
+			if !limits.Encryption {
+				return Errorf(Invalid, "%s cannot be true: this server has no encryption key", key)
+			}
 		default:
 			return Errorf(Invalid, "%s must be true or false", key)
 		}

@@ -43,7 +43,8 @@ var kinds = map[string]kind{
 		e.Metadata, err = oneMetadata(bodies)
 		return e, err
 	}},
-	"queue.deleted.v1": {decode: withoutBodies[domain.QueueDeleted]},
+	"queue.deleted.v1":        {decode: withoutBodies[domain.QueueDeleted]},
+	"queue.keys-destroyed.v1": {decode: withoutBodies[domain.QueueKeysDestroyed]},
 	"messages.posted.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
 		e, err := decodeExactly(exactPosted, data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.PostedMessage, body string) { m.Body = body }))

@@ -35,13 +35,27 @@ var want = map[string]domain.Event{
 		Project: "c0ffee", Name: "builds", Number: 41,
 		Metadata: domain.Metadata{{Key: "_max_claim_count", Value: json.RawMessage(`3`)}},
 	},
-	"queue.deleted.v1": domain.QueueDeleted{Project: "c0ffee", Name: "builds", Number: 41},
+	"queue.keys-destroyed.v1": domain.QueueKeysDestroyed{Project: "c0ffee", Name: "builds", Keys: []domain.KeyID{sampleKey}},
+	"queue.deleted.v1":        domain.QueueDeleted{Project: "c0ffee", Name: "builds", Number: 41},
 	"messages.posted.v1": domain.MessagesPosted{
 		Project: "c0ffee", Queue: "builds", Number: 41, Client: "9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4",
 		Messages: []domain.PostedMessage{
 			{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), TTL: 300, Body: `{"event": "compiled", "job": 17}`},
 			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), TTL: 3600, Delay: 30, Body: `"plain \u0000 text"`},
 		},
+	},
+	"messages.posted.v1.sealed": domain.MessagesPosted{
+		Project: "c0ffee", Queue: "builds", Number: 41, Client: "9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4", Key: sampleKey,
+		Messages: []domain.PostedMessage{{ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), TTL: 300, Body: `"c2VhbGVk"`}},
+	},
+	"messages.moved-in.v1.sealed": domain.MessagesMovedIn{
+		Project: "c0ffee", Queue: "broken", Number: 43, From: "builds",
+		Messages: []domain.MovedMessage{{
+			ID: domain.NewMessageID(domain.PlaceOf(42, 0), 7), From: domain.PlaceOf(42, 0),
+			Client: "9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4", TTL: 3600, Key: sampleKey,
+			Created: time.Date(2026, 3, 1, 10, 0, 0, 250000, time.UTC), Expires: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+			Body: `"c2VhbGVk"`,
+		}},
 	},
 	"messages.deleted.v1": domain.MessagesDeleted{
 		Project: "c0ffee", Queue: "builds", Number: 41,
@@ -114,6 +128,12 @@ var want = map[string]domain.Event{
 
 var sampleSubscription = domain.NewSubscriptionID(46, 9)
 
+// typeOf is the type of a sample's event: there are more than one where a form has members
+// that may be absent.
+func typeOf(sample string) string { return strings.TrimSuffix(sample, ".sealed") }
+
+var sampleKey = uuid.MustParse("0199b9a0-6d7a-7c31-9a53-0242ac120077")
+
 var sampleClaim = uuid.MustParse("0199b9a0-6d7a-7c31-9a53-0242ac120002")
 
 func TestEverySampleDecodes(t *testing.T) {
@@ -126,7 +146,7 @@ func TestEverySampleDecodes(t *testing.T) {
 		if err := json.Unmarshal(text, &s); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		got, err := Decode(name, s.Data, s.Bodies)
+		got, err := Decode(typeOf(name), s.Data, s.Bodies)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -149,7 +169,7 @@ func TestEveryFormHasASampleAndEverySampleAForm(t *testing.T) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		if _, ok := kinds[name]; !ok {
+		if _, ok := kinds[typeOf(name)]; !ok {
 			t.Errorf("%s was stored once and must stay readable", name)
 		}
 	}
@@ -165,7 +185,7 @@ func TestEventsComeBackAsTheyWere(t *testing.T) {
 		if bodies != "" {
 			list = strings.Split(bodies, bodySeparator)
 		}
-		got, err := Decode(name, data, list)
+		got, err := Decode(typeOf(name), data, list)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -30,7 +30,7 @@ func (o *order) claimMessages() (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	messages, err := o.withBodies(o.ctx, taken)
+	messages, err := o.withBodies(o.ctx, o.queue, taken)
 	if err != nil {
 		return 0, err
 	}

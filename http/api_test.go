@@ -98,7 +98,8 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 		c(&cfg)
 	}
 	a.executor = commands.NewExecutor(commands.Config{
-		DB: a.DB(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Log: log, Now: a.Now,
+		DB: a.DB(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Keys: keysOf(cfg),
+		Log: log, Now: a.Now,
 		News: a.news,
 	})
 	t.Cleanup(func() {

@@ -66,7 +66,7 @@ func (s *Server) claimMessages(c *call) error {
 // writeClaimed answers with what a claim has got hold of. Each message tells its claim:
 // a request that is repeated for its key gets the claim of the first one.
 func (s *Server) writeClaimed(c *call, taken []commands.Taken) error {
-	messages, err := s.withBodies(c.Request().Context(), taken)
+	messages, err := s.withBodies(c.Request().Context(), c.queue, taken)
 	if err != nil {
 		return err
 	}
@@ -84,21 +84,23 @@ func claimPath(queue domain.QueueID, claim domain.ClaimID) string {
 	return queuePath(queue) + "/claims/" + claim.String()
 }
 
-// withBodies reads the bodies that were too long to be carried along by a batch. They
-// are in the history, where they stay even if the message has gone since.
-func (s *Server) withBodies(ctx context.Context, taken []commands.Taken) ([]projections.Message, error) {
+// withBodies opens the bodies of messages that were taken, and reads those that were too
+// long to be carried along by a batch. They are in the history, where they stay even if
+// the message has gone since.
+func (s *Server) withBodies(ctx context.Context, queue domain.QueueID, taken []commands.Taken) ([]projections.Message, error) {
 	messages := make([]projections.Message, len(taken))
 	var missing []domain.Place
 	for i, t := range taken {
 		messages[i] = projections.Message{
-			ID: t.ID, TTL: t.TTL, Age: t.Age, Claim: t.Claim, Place: t.Place, ClaimCount: t.ClaimCount, Body: []byte(t.Body),
+			ID: t.ID, TTL: t.TTL, Age: t.Age, Claim: t.Claim, Place: t.Place, ClaimCount: t.ClaimCount,
+			Key: t.Key, Body: []byte(t.Body),
 		}
 		if t.Body == "" {
 			missing = append(missing, t.Place)
 		}
 	}
 	if len(missing) == 0 {
-		return messages, nil
+		return s.Views.Open(ctx, queue.Project, messages)
 	}
 	bodies, err := s.Views.Bodies(ctx, missing)
 	if err != nil {
@@ -114,7 +116,7 @@ func (s *Server) withBodies(ctx context.Context, taken []commands.Taken) ([]proj
 		}
 		messages[i].Body = []byte(body)
 	}
-	return messages, nil
+	return s.Views.Open(ctx, queue.Project, messages)
 }
 
 // claimBody is what the body of a claim's POST or PATCH says.

@@ -445,7 +445,7 @@ func (s *Server) pop(ctx context.Context, queue domain.QueueID, limit int) ([]pr
 	if err != nil {
 		return nil, err
 	}
-	return s.withBodies(ctx, taken)
+	return s.withBodies(ctx, queue, taken)
 }
 
 // appendPopped writes a message that has gone: it has no href any more, and tells of

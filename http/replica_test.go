@@ -78,12 +78,15 @@ func (a *api) another(now func() time.Time, change ...func(*Config)) (*commands.
 	a.Helper()
 	cfg := a.server.Config
 	cfg.Views = &projections.Views{DB: a.DB(), Now: now}
+	if a.executor.Keys.CanSeal() {
+		withEncryption(testMasters)(&cfg)
+	}
 	cfg.Registry = nil
 	for _, c := range change {
 		c(&cfg)
 	}
 	its := a.executor.Config
-	its.Limits, its.Now = cfg.Limits, now
+	its.Limits, its.Now, its.Keys = cfg.Limits, now, keysOf(cfg)
 	executor := commands.NewExecutor(its)
 	a.Cleanup(func() {
 		if err := executor.Close(context.Background()); err != nil {

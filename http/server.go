@@ -43,6 +43,7 @@ type Views interface {
 	Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error)
 	MessagesByID(ctx context.Context, queue domain.QueueID, ids []domain.MessageID) ([]projections.Message, error)
 	Bodies(ctx context.Context, places []domain.Place) (map[domain.Place]string, error)
+	Open(ctx context.Context, project string, messages []projections.Message) ([]projections.Message, error)
 	Claim(ctx context.Context, ref domain.ClaimRef) (claim projections.Claim, exists bool, err error)
 	NextFree(ctx context.Context, queue domain.QueueID) (after time.Duration, known bool, err error)
 	Stats(ctx context.Context, id domain.QueueID) (projections.Stats, error)

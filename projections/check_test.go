@@ -70,7 +70,7 @@ func TestACheckNamesTheRowThatDiffers(t *testing.T) {
 		"a message that is not there": {
 			`DELETE FROM messages WHERE place = 131073`,
 			[]string{`messages queue=1 place=131073 folded queue=1 place=131073 id=ID client=c ttl=3600 created_at=AT ` +
-				`visible_at=AT expires_at=AT claim=NULL claim_ends=NULL claim_count=0 moved=false body=2`},
+				`visible_at=AT expires_at=AT claim=NULL claim_ends=NULL claim_count=0 moved=false key=NULL body=2`},
 		},
 		"a claim that nobody made": {
 			`INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)

@@ -24,7 +24,7 @@ func (v *Views) Claim(ctx context.Context, ref domain.ClaimRef) (claim Claim, ex
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
-SELECT c.ttl, greatest(floor(extract(epoch FROM t.now - c.renewed_at)), 0)::bigint, m.id, m.ttl, m.body, m.place, m.age
+SELECT c.ttl, greatest(floor(extract(epoch FROM t.now - c.renewed_at)), 0)::bigint, m.id, m.ttl, m.key, m.body, m.place, m.age
 FROM queues q
 CROSS JOIN (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS t
 JOIN claims c ON c.queue = q.number AND c.id = $3 AND c.ends_at > t.now AND NOT c.released
@@ -32,7 +32,7 @@ LEFT JOIN LATERAL (
     SELECT `+messageColumns+`
     FROM unnest(c.places) AS p (place)
     JOIN messages m ON m.queue = c.queue AND m.place = p.place AND m.claim = c.id
-    WHERE m.expires_at > t.now AND m.place > q.purged
+    WHERE m.expires_at > t.now AND m.place > q.purged AND `+isReadable+`
 ) AS m ON true
 WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted
 ORDER BY m.place`, ref.Queue.Project, ref.Queue.Name, ref.ID, v.now())
@@ -41,23 +41,25 @@ ORDER BY m.place`, ref.Queue.Project, ref.Queue.Name, ref.ID, v.now())
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var id uuid.NullUUID
+		var id, key uuid.NullUUID
 		var ttl, place, age sql.NullInt64
 		var body []byte
-		if err := rows.Scan(&claim.TTL, &claim.Age, &id, &ttl, &body, &place, &age); err != nil {
+		if err := rows.Scan(&claim.TTL, &claim.Age, &id, &ttl, &key, &body, &place, &age); err != nil {
 			return claim, false, fmt.Errorf("read claim: %w", err)
 		}
 		exists = true
 		if id.Valid { // otherwise the one row of a claim that holds nothing any more
 			claim.Messages = append(claim.Messages, Message{
-				ID: id.UUID, TTL: int(ttl.Int64), Age: int(age.Int64), Body: body, Claim: ref.ID, Place: domain.Place(place.Int64),
+				ID: id.UUID, TTL: int(ttl.Int64), Age: int(age.Int64), Claim: ref.ID, Place: domain.Place(place.Int64),
+				Key: key.UUID, Body: body,
 			})
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return claim, false, fmt.Errorf("read claim: %w", err)
 	}
-	return claim, exists, nil
+	claim.Messages, err = v.Open(ctx, ref.Queue.Project, claim.Messages)
+	return claim, exists, err
 }
 
 // Stats is how many messages a queue has, and which stand at its ends.

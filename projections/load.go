@@ -28,7 +28,7 @@ const loadArgs = 19
 // has a snapshot, and cannot be another one by the time that the function looks at it.
 var loadMessages = `
 WITH locked AS (SELECT FROM messages)
-SELECT asked, of_claim, lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, body
+SELECT asked, of_claim, lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, key, body
 FROM load_messages(` + parameters(1, loadArgs) + `)`
 
 // Messages finds the messages that decisions need at a time.
@@ -140,16 +140,17 @@ func (l *loading) scan(rows *sql.Rows) error {
 	var m domain.Message
 	var asked, queue, place, ttl, count sql.NullInt64
 	var ofClaim, lives sql.NullBool
-	var id, claim uuid.NullUUID
+	var id, claim, key uuid.NullUUID
 	var client, body sql.NullString
 	var created, expires, ends sql.NullTime
 	if err := rows.Scan(&asked, &ofClaim, &lives, &queue, &place, &id, &client, &ttl, &created, &expires,
-		&claim, &ends, &count, &body); err != nil {
+		&claim, &ends, &count, &key, &body); err != nil {
 		return err
 	}
 	m.ID, m.Place, m.Client, m.TTL = id.UUID, domain.Place(place.Int64), client.String, int(ttl.Int64)
 	m.QueueNumber, m.Created, m.Expires = queue.Int64, created.Time, expires.Time
-	m.Claim, m.ClaimEnds, m.ClaimCount, m.Body = claim.UUID, ends.Time, int(count.Int64), body.String
+	m.Claim, m.ClaimEnds, m.ClaimCount = claim.UUID, ends.Time, int(count.Int64)
+	m.Key, m.Body = key.UUID, body.String
 	switch {
 	case ofClaim.Bool:
 		l.ofClaim(l.needs.Claims[asked.Int64-1].ClaimRef, m)

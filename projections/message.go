@@ -21,6 +21,7 @@ type postedRows struct {
 	clients        []string
 	ttls, delays   []int
 	bodies         []string
+	keys           []uuid.UUID // empty where nothing is sealed
 }
 
 func (rows *postedRows) add(position int64, e domain.MessagesPosted) {
@@ -33,12 +34,18 @@ func (rows *postedRows) add(position int64, e domain.MessagesPosted) {
 		rows.delays = append(rows.delays, m.Delay)
 		rows.bodies = append(rows.bodies, m.Body)
 	}
+	if e.Key != uuid.Nil || len(rows.keys) > 0 {
+		rows.keys = append(rows.keys, make([]uuid.UUID, len(rows.ids)-len(rows.keys))...)
+		for i := len(rows.keys) - len(e.Messages); i < len(rows.keys); i++ {
+			rows.keys[i] = e.Key
+		}
+	}
 }
 
 func (rows *postedRows) args() []any {
 	return []any{
 		pgarray.BigInts(rows.queues), pgarray.BigInts(rows.places), pgarray.UUIDs(rows.ids), pgarray.Texts(rows.clients),
-		pgarray.Ints(rows.ttls), pgarray.Ints(rows.delays), pgarray.Texts(rows.bodies),
+		pgarray.Ints(rows.ttls), pgarray.Ints(rows.delays), pgarray.UUIDsOrNull(rows.keys), pgarray.Texts(rows.bodies),
 	}
 }
 
@@ -107,7 +114,7 @@ func appendMessages(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch, 
 	return eventstore.ScanTime(tx.QueryRowContext(ctx, appendPosts, append(args, posted.args()...)...))
 }
 
-var appendPosts = `SELECT append_messages(` + parameters(1, eventstore.AppendParameters+7) + `)`
+var appendPosts = `SELECT append_messages(` + parameters(1, eventstore.AppendParameters+8) + `)`
 
 // findMessages is an SQL join: the message m that an asked id, at the place that it
 // carries, names in the queue q. One that was moved stands elsewhere.
@@ -122,8 +129,10 @@ CROSS JOIN LATERAL (
 type Message struct {
 	ID   domain.MessageID
 	TTL  int
-	Age  int // since posting, never negative
-	Body []byte
+	Age  int    // since posting, never negative
+	Body []byte // as it was posted; of a Message that goes into Open: as it is stored
+	// Key is what the stored body is sealed with; zero: it is plain.
+	Key domain.KeyID
 	// Claim is the live claim that holds it, or zero.
 	Claim domain.ClaimID
 	// ClaimCount is how often it was claimed; only where a command tells it.
@@ -132,7 +141,7 @@ type Message struct {
 	Place domain.Place
 }
 
-const messageColumns = `m.id, m.ttl, m.body, m.place, CASE WHEN m.claim_ends > t.now THEN m.claim END AS claim,
+const messageColumns = `m.id, m.ttl, m.key, m.body, m.place, CASE WHEN m.claim_ends > t.now THEN m.claim END AS claim,
     greatest(floor(extract(epoch FROM t.now - m.created_at)), 0)::bigint AS age`
 
 // MessageList asks for a page of a queue's messages, oldest first.
@@ -169,7 +178,7 @@ func (v *Views) Messages(ctx context.Context, list MessageList) (MessagePage, er
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
-SELECT q.include_delayed, m.id, m.ttl, m.body, m.place, m.claim, m.age
+SELECT q.include_delayed, m.id, m.ttl, m.key, m.body, m.place, m.claim, m.age
 FROM (
     SELECT q.number, greatest(q.purged, coalesce(
             (SELECT n.place FROM messages n
@@ -186,7 +195,7 @@ LEFT JOIN LATERAL (
     WHERE m.queue = q.number AND m.place > q.after AND m.expires_at > t.now
         AND (m.visible_at <= t.now OR q.include_delayed)
         AND ($11 OR m.claim_ends IS NULL OR m.claim_ends <= t.now)
-        AND ($5 OR m.client <> $4)
+        AND ($5 OR m.client <> $4) AND `+isReadable+`
     ORDER BY m.place
     LIMIT $9
 ) AS m ON true
@@ -199,15 +208,15 @@ ORDER BY m.place`,
 	defer rows.Close()
 	page := MessagePage{Messages: make([]Message, 0, list.Limit), IncludeDelayed: list.IncludeDelayed || list.DefaultDelay == 0}
 	for rows.Next() {
-		var id, claim uuid.NullUUID
+		var id, claim, key uuid.NullUUID
 		var ttl, place, age sql.NullInt64
 		var body []byte
-		if err := rows.Scan(&page.IncludeDelayed, &id, &ttl, &body, &place, &claim, &age); err != nil {
+		if err := rows.Scan(&page.IncludeDelayed, &id, &ttl, &key, &body, &place, &claim, &age); err != nil {
 			return MessagePage{}, fmt.Errorf("list messages: %w", err)
 		}
 		if id.Valid { // otherwise the one row of an empty queue
 			page.Messages = append(page.Messages, Message{
-				ID: id.UUID, TTL: int(ttl.Int64), Age: int(age.Int64), Body: body,
+				ID: id.UUID, TTL: int(ttl.Int64), Age: int(age.Int64), Key: key.UUID, Body: body,
 				Claim: claim.UUID, Place: domain.Place(place.Int64),
 			})
 		}
@@ -215,7 +224,8 @@ ORDER BY m.place`,
 	if err := rows.Err(); err != nil {
 		return MessagePage{}, fmt.Errorf("list messages: %w", err)
 	}
-	return page, nil
+	page.Messages, err = v.Open(ctx, list.Queue.Project, page.Messages)
+	return page, err
 }
 
 // NextFree tells how long it takes until something in a queue becomes free by itself, the
@@ -251,13 +261,17 @@ SELECT DISTINCT ON (m.place) `+messageColumns+`
 FROM unnest($3::uuid[], $4::bigint[]) AS asked (id, place)
 JOIN queues q ON q.project = $1 AND q.name = $2 AND NOT q.deleted`+findMessages+`
 CROSS JOIN (SELECT coalesce($5::timestamptz, statement_timestamp()) AS now) AS t
-WHERE m.expires_at > t.now AND m.place > q.purged
+WHERE m.expires_at > t.now AND m.place > q.purged AND `+isReadable+`
 ORDER BY m.place`,
 		queue.Project, queue.Name, pgarray.UUIDs(ids), pgarray.BigInts(places), v.now())
 	if err != nil {
 		return nil, fmt.Errorf("find messages: %w", err)
 	}
-	return scanMessages(rows)
+	found, err := scanMessages(rows)
+	if err != nil {
+		return nil, err
+	}
+	return v.Open(ctx, queue.Project, found)
 }
 
 // scanMessages reads rows of messageColumns.
@@ -266,11 +280,11 @@ func scanMessages(rows *sql.Rows) ([]Message, error) {
 	var found []Message
 	for rows.Next() {
 		var m Message
-		var claim uuid.NullUUID
-		if err := rows.Scan(&m.ID, &m.TTL, &m.Body, &m.Place, &claim, &m.Age); err != nil {
+		var claim, key uuid.NullUUID
+		if err := rows.Scan(&m.ID, &m.TTL, &key, &m.Body, &m.Place, &claim, &m.Age); err != nil {
 			return nil, fmt.Errorf("find messages: %w", err)
 		}
-		m.Claim = claim.UUID
+		m.Claim, m.Key = claim.UUID, key.UUID
 		found = append(found, m)
 	}
 	if err := rows.Err(); err != nil {
@@ -279,8 +293,8 @@ func scanMessages(rows *sql.Rows) ([]Message, error) {
 	return found, nil
 }
 
-// Bodies reads the bodies of messages that were put in these places, out of the
-// history: they are there also when the message has gone.
+// Bodies reads the bodies of messages that were put in these places, as they are
+// stored, out of the history: they are there also when the message has gone.
 func (v *Views) Bodies(ctx context.Context, places []domain.Place) (map[domain.Place]string, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()

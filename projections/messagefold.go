@@ -200,7 +200,7 @@ func (c *messageChange) empty() bool {
 }
 
 // writeArgs is how many parameters write_messages has.
-const writeArgs = 41
+const writeArgs = 43
 
 var writeMessages = `SELECT write_messages(` + parameters(1, writeArgs) + `)`
 
@@ -290,10 +290,11 @@ func (c *messageChange) movedArgs() []any {
 	n := len(c.moved)
 	at, ids, clients, ttls := make([]placed, n), make([]uuid.UUID, n), make([]string, n), make([]int, n)
 	created, expires, bodies := make([]time.Time, n), make([]time.Time, n), make([]string, n)
+	keys := make([]uuid.UUID, n)
 	for i, row := range c.moved {
 		at[i], ids[i], clients[i], ttls[i] = row.placed, row.ID, row.Client, row.TTL
-		created[i], expires[i], bodies[i] = row.Created, row.Expires, row.Body
+		created[i], expires[i], bodies[i], keys[i] = row.Created, row.Expires, row.Body, row.Key
 	}
 	return append(placedArgs(at), pgarray.UUIDs(ids), pgarray.Texts(clients), pgarray.Ints(ttls),
-		pgarray.Times(created), pgarray.Times(expires), pgarray.Texts(bodies))
+		pgarray.Times(created), pgarray.Times(expires), pgarray.UUIDsOrNull(keys), pgarray.Texts(bodies))
 }

@@ -15,6 +15,7 @@ CREATE TABLE messages (
     claim_ends  timestamptz,
     claim_count integer     NOT NULL DEFAULT 0,
     moved       boolean     NOT NULL DEFAULT false, -- stands elsewhere than its id says
+    key         uuid,                 -- that the body is sealed with; NULL: it is plain
     body        text        NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue, place)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
@@ -26,6 +27,8 @@ CREATE INDEX messages_expiry ON messages (expires_at, queue);
 -- What a delay ends with: messages that become free below the mark of a queue.
 CREATE INDEX messages_delay ON messages (queue, visible_at) WHERE visible_at > created_at;
 CREATE INDEX messages_moved ON messages (id) WHERE moved;
+-- What is sealed with a key that was destroyed is looked for, to be deleted.
+CREATE INDEX messages_key ON messages (key) WHERE key IS NOT NULL;
 
 -- The claims there are, also those that are over and not swept yet: the messages
 -- they held became free when they ended.
@@ -62,7 +65,8 @@ CREATE TABLE message_counts (
 -- returns the batch's time, or NULL when the head is another and nothing was done.
 -- Being one call it is one round trip; being a function whose parameters have types
 -- it is parsed in no time, and its plans are kept by the session, also where a pooler
--- forbids named statements. It inserts what write_messages would; it does not share
+-- forbids named statements. Fewer keys than messages are followed by nulls: where nothing
+-- is sealed none are given. It inserts what write_messages would; it does not share
 -- a function with it, since PL/pgSQL copies every array that is handed on.
 CREATE FUNCTION append_messages(
     head bigint, head_id uuid, else_now timestamptz, most_off interval, batch uuid,
@@ -70,7 +74,7 @@ CREATE FUNCTION append_messages(
     projects text[], actors text[], request_ids text[], global_request_ids text[],
     correlation_ids text[], causation_ids uuid[],
     queues bigint[], places bigint[], message_ids uuid[], clients text[], ttls integer[], delays integer[],
-    bodies text[]
+    keys uuid[], bodies text[]
 ) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -79,11 +83,11 @@ BEGIN
     now := ledger.append(head, head_id, else_now, most_off, batch, ids, streams, versions, types, data, event_bodies,
         projects, actors, request_ids, global_request_ids, correlation_ids, causation_ids);
     IF now IS NOT NULL THEN
-        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
+        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, key, body)
         SELECT m.queue, m.place, m.id, m.client, m.ttl, now,
-            now + make_interval(secs => m.delay), now + make_interval(secs => m.ttl), m.body
-        FROM unnest(queues, places, message_ids, clients, ttls, delays, bodies)
-            AS m (queue, place, id, client, ttl, delay, body);
+            now + make_interval(secs => m.delay), now + make_interval(secs => m.ttl), m.key, m.body
+        FROM unnest(queues, places, message_ids, clients, ttls, delays, keys, bodies)
+            AS m (queue, place, id, client, ttl, delay, key, body);
     END IF;
     RETURN now;
 END
@@ -96,9 +100,9 @@ $$;
 -- table, by statistics of a moment when it was nearly empty, and the plan is kept.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
-    posted_delays integer[], posted_bodies text[], posted_times timestamptz[],
+    posted_delays integer[], posted_keys uuid[], posted_bodies text[], posted_times timestamptz[],
     moved_queues bigint[], moved_places bigint[], moved_ids uuid[], moved_clients text[], moved_ttls integer[],
-    moved_times timestamptz[], moved_expiries timestamptz[], moved_bodies text[],
+    moved_times timestamptz[], moved_expiries timestamptz[], moved_keys uuid[], moved_bodies text[],
     held_queues bigint[], held_places bigint[], held_claims uuid[], held_ends timestamptz[], held_counts integer[],
     held_ttls integer[], held_expiries timestamptz[],
     claim_queues bigint[], claim_ids uuid[], claim_places bigint[], claim_ttls integer[], claim_times timestamptz[],
@@ -118,17 +122,17 @@ DECLARE
     uncounted bigint;
 BEGIN
     IF cardinality(posted_queues) > 0 THEN
-        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
+        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, key, body)
         SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at,
-            m.at + make_interval(secs => m.delay), m.at + make_interval(secs => m.ttl), m.body
+            m.at + make_interval(secs => m.delay), m.at + make_interval(secs => m.ttl), m.key, m.body
         FROM unnest(posted_queues, posted_places, posted_ids, posted_clients, posted_ttls, posted_delays,
-            posted_bodies, posted_times) AS m (queue, place, id, client, ttl, delay, body, at);
+            posted_keys, posted_bodies, posted_times) AS m (queue, place, id, client, ttl, delay, key, body, at);
     END IF;
     IF cardinality(moved_queues) > 0 THEN
-        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, moved, body)
-        SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at, m.at, m.expires_at, true, m.body
+        INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, moved, key, body)
+        SELECT m.queue, m.place, m.id, m.client, m.ttl, m.at, m.at, m.expires_at, true, m.key, m.body
         FROM unnest(moved_queues, moved_places, moved_ids, moved_clients, moved_ttls, moved_times, moved_expiries,
-            moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, body);
+            moved_keys, moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, key, body);
     END IF;
     FOR h IN
         SELECT *
@@ -184,7 +188,8 @@ $$;
 -- there since then is found by the claims and delays that ended. Bodies are left out
 -- once they have come to body_bytes, except of messages that were claimed too often.
 -- Of queues without such a rule so many ahead come besides, while their bodies come to
--- no more than 256 KiB: the next decisions will want them.
+-- no more than 256 KiB: the next decisions will want them. What is sealed with a key that
+-- was destroyed is free for nobody.
 -- Each queue ends with a row without an id: from its place on nothing was looked at
 -- (null: all was), and by its created_at something else will have become free (null:
 -- nothing will, by itself).
@@ -193,7 +198,7 @@ CREATE FUNCTION free_messages(
     now timestamptz, body_bytes bigint, ahead integer
 ) RETURNS TABLE (
     queue bigint, place bigint, id uuid, client text, ttl integer, created_at timestamptz, expires_at timestamptz,
-    claim_count integer, body text
+    claim_count integer, key uuid, body text
 )
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -237,7 +242,7 @@ BEGIN
             END IF;
         END IF;
         FOR m IN
-            (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.body
+            (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.key, f.body
             FROM unnest(freed) AS u (place) -- in order, and OFFSET 0 keeps it the outer side
             CROSS JOIN LATERAL (
                 SELECT *
@@ -245,14 +250,16 @@ BEGIN
                 WHERE f.queue = asked_queues[i] AND f.place = u.place
                     AND f.visible_at <= free_messages.now AND f.expires_at > free_messages.now
                     AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
+                    AND (f.key IS NULL OR (SELECT k.wrapped IS NULL FROM secrets.data_keys k WHERE k.id = f.key) IS NOT TRUE)
                 OFFSET 0
             ) AS f)
             UNION ALL
-            (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.body
+            (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.key, f.body
             FROM messages f
             WHERE f.queue = asked_queues[i] AND f.place >= mark
                 AND f.visible_at <= free_messages.now AND f.expires_at > free_messages.now
                 AND (f.claim_ends IS NULL OR f.claim_ends <= free_messages.now)
+                AND (f.key IS NULL OR (SELECT k.wrapped IS NULL FROM secrets.data_keys k WHERE k.id = f.key) IS NOT TRUE)
             ORDER BY f.place)
         LOOP
             IF live >= wanted[i] THEN
@@ -270,6 +277,7 @@ BEGIN
             created_at := m.created_at;
             expires_at := m.expires_at;
             claim_count := m.claim_count;
+            key := m.key;
             body := m.body;
             IF most_claims[i] > 0 AND m.claim_count >= most_claims[i] THEN
                 dead := dead + 1;
@@ -377,7 +385,8 @@ CREATE FUNCTION load_messages(
     body_bytes bigint, ahead integer
 ) RETURNS TABLE (
     asked bigint, of_claim boolean, lives boolean, queue bigint, place bigint, id uuid, client text, ttl integer,
-    created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer, body text
+    created_at timestamptz, expires_at timestamptz, claim uuid, claim_ends timestamptz, claim_count integer,
+    key uuid, body text
 )
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -399,7 +408,8 @@ BEGIN
                 OR EXISTS (
                     SELECT FROM claims c
                     WHERE c.queue = a.queue AND c.id = a.claim AND c.ends_at > load_messages.now AND NOT c.released)),
-            m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count, NULL
+            m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count,
+            m.key, NULL
         FROM unnest(asked_queues, asked_purged, asked_ids, asked_places, asked_claims)
             WITH ORDINALITY AS a (queue, purged, id, place, claim, n)
         CROSS JOIN LATERAL (
@@ -413,7 +423,8 @@ BEGIN
     IF cardinality(claim_queues) > 0 THEN
         RETURN QUERY
         SELECT a.n, true, true,
-            m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count, NULL
+            m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count,
+            m.key, NULL
         FROM unnest(claim_queues, claim_purged, claim_ids) WITH ORDINALITY AS a (queue, purged, id, n)
         CROSS JOIN LATERAL (
             SELECT *
@@ -433,7 +444,7 @@ BEGIN
     IF cardinality(free_queues) > 0 THEN
         RETURN QUERY
         SELECT NULL::bigint, false, false, f.queue, f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at,
-            NULL::uuid, NULL::timestamptz, f.claim_count, f.body
+            NULL::uuid, NULL::timestamptz, f.claim_count, f.key, f.body
         FROM free_messages(free_queues, free_purged, marks, sinces, wanted, most_claims, load_messages.now, body_bytes, ahead) AS f;
     END IF;
 END

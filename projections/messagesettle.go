@@ -85,9 +85,13 @@ func (rows *postedRows) remove(c *messageChange, gone map[domain.Place]bool) {
 		rows.queues[kept], rows.places[kept], rows.ids[kept] = rows.queues[i], place, rows.ids[i]
 		rows.clients[kept], rows.ttls[kept], rows.delays[kept] = rows.clients[i], rows.ttls[i], rows.delays[i]
 		rows.bodies[kept], c.times[kept] = rows.bodies[i], c.times[i]
+		if len(rows.keys) > 0 {
+			rows.keys[kept] = rows.keys[i]
+		}
 		kept++
 	}
 	rows.queues, rows.places, rows.ids = rows.queues[:kept], rows.places[:kept], rows.ids[:kept]
 	rows.clients, rows.ttls, rows.delays = rows.clients[:kept], rows.ttls[:kept], rows.delays[:kept]
 	rows.bodies, c.times = rows.bodies[:kept], c.times[:kept]
+	rows.keys = rows.keys[:min(kept, len(rows.keys))]
 }

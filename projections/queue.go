@@ -14,6 +14,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/sealing"
 )
 
 // Queues are the queues that each project has.
@@ -187,6 +188,8 @@ type Views struct {
 	DB *sql.DB
 	// Now is the clock of tests; nil: the database's, at each statement.
 	Now func() time.Time
+	// Keys open sealed bodies; nil: there are none.
+	Keys *sealing.Keys
 }
 
 // readPatience is how long one view may take. A read that costs more is refused, so

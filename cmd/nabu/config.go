@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"nabu/internal/postgres"
+	"nabu/internal/sealing"
 )
 
 const (
@@ -117,6 +118,12 @@ func complete(c *config, environ environment) (err error) {
 	}
 	if c.DirectDatabaseURL == "" {
 		c.DirectDatabaseURL = c.DatabaseURL
+	}
+	if c.EncryptionKeysFile != "" {
+		if c.masters, err = sealing.ReadMasters(c.EncryptionKeysFile); err != nil {
+			return fmt.Errorf("encryption_keys_file: %w", err)
+		}
+		c.Limits.Encryption = true
 	}
 	if c.SignedURLSecretKeyFile == "" {
 		return nil

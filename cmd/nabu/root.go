@@ -23,6 +23,7 @@ func newRoot(environ environment) *cobra.Command {
 		newReplay(environ),
 		newEvents(environ),
 		newConsumers(environ),
+		newKeys(environ),
 		newConfig(environ),
 		newBench(environ),
 		newBenchBaseline(environ),

@@ -16,6 +16,7 @@ import (
 	"nabu/domain"
 	"nabu/http"
 	"nabu/internal/bench"
+	"nabu/internal/sealing"
 	"nabu/internal/secrets"
 	"nabu/internal/signedurl"
 	"nabu/projections"
@@ -44,6 +45,7 @@ type service struct {
 	config
 	log      *slog.Logger
 	database *database
+	keys     *sealing.Keys
 	executor *commands.Executor
 	reactors *reacting
 	awake    atomic.Pointer[reacting] // whom the executor tells of commits
@@ -90,12 +92,16 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	if err := sealing.Check(ctx, s.database.read, s.masters); err != nil {
+		return errors.Join(misconfigured(fmt.Errorf("encryption_keys_file: %w", err)), listener.Close())
+	}
+	s.keys = sealing.NewKeys(s.database.read, s.masters, s.log)
 	m := newMetrics(s.database)
 	news := commands.NewNews()
 	s.executor = commands.NewExecutor(commands.Config{
 		News: news,
 		DB:   s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
-		Limits: s.Limits, Log: s.log, Observe: func(r commands.BatchReport) {
+		Limits: s.Limits, Keys: s.keys, Log: s.log, Observe: func(r commands.BatchReport) {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
 				reactors.wake(r.Head)
@@ -114,7 +120,7 @@ func (s *service) start(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 	s.server = http.New(http.Config{
-		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read}, Database: s.database.read,
+		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
 		SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},
@@ -157,6 +163,7 @@ func (s *service) stop(ctx context.Context) error {
 	if s.executor != nil {
 		problems = append(problems, s.executor.Close(draining))
 	}
+	s.keys.Forget()
 	problems = append(problems, s.database.close(ctx))
 	err := errors.Join(problems...)
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"nabu/domain"
 	"nabu/internal/postgres"
+	"nabu/internal/sealing"
 )
 
 // config is what the settings add up to.
@@ -41,6 +42,9 @@ type config struct {
 	SignedURLSecretKey       string
 	SignedURLSecretKeyFile   string
 	Limits                   domain.Limits
+	EncryptionKeysFile       string
+
+	masters *sealing.Masters // of EncryptionKeysFile; nil: there is none
 }
 
 // setting is one key of the configuration. Its flag is the key with dashes, its
@@ -149,6 +153,10 @@ var messagingSettings = []setting{
 		key: "enable_checksum", fallback: "false",
 		help:  "show the MD5 checksum of each message's body",
 		field: func(c *config) any { return &c.EnableChecksum },
+	}, {
+		key: "encryption_keys_file", rule: masterKeys,
+		help:  "file of master keys for queues that encrypt, the active one first; empty: none may",
+		field: func(c *config) any { return &c.EncryptionKeysFile },
 	}, {
 		key: "require_confirmation", fallback: "false",
 		help:  "deliver to subscribers only once they have confirmed their subscription",
@@ -316,6 +324,14 @@ func positive(text string) error {
 func programs(text string) error {
 	if _, err := os.Stat(filepath.Join(text, "postgres")); err != nil {
 		return fmt.Errorf("must be a folder with PostgreSQL's programs: %w", err)
+	}
+	return nil
+}
+
+// masterKeys is the rule for a file of master keys.
+func masterKeys(path string) error {
+	if _, err := sealing.ReadMasters(path); err != nil {
+		return fmt.Errorf("must be a file of master keys: %w", err)
 	}
 	return nil
 }
