@@ -88,6 +88,26 @@ var everyCommand = map[string]preparation{
 	"revoke all signed URLs": func(_ *house, e *commands.Executor, q domain.QueueID) prepared {
 		return ready(e, commands.RevokeShares{Queue: q}, "shares.revoked.v1")
 	},
+	"post what gets the first key": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, commands.CreateQueue{Queue: q, Metadata: encrypting})
+		return ready(e, post(q, `1`), "messages.posted.v1")
+	},
+	"post what is encrypted": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, commands.CreateQueue{Queue: q, Metadata: encrypting})
+		run(h, e, post(q, `1`))
+		run(h, e, post(q, `2`))
+		return ready(e, post(q, `3`), "messages.posted.v1")
+	},
+	"claim what is encrypted": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, commands.CreateQueue{Queue: q, Metadata: encrypting})
+		run(h, e, post(q, `1`))
+		return ready(e, claim(q, 2), "messages.claimed.v1")
+	},
+	"destroy keys": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		run(h, e, commands.CreateQueue{Queue: q, Metadata: encrypting})
+		run(h, e, post(q, `1`))
+		return ready(e, commands.DestroyKeys{Queue: q}, "queue.keys-destroyed.v1")
+	},
 	"sweep": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
 		run(h, e, post(q, `1`))
 		run(h, e, commands.PurgeQueue{Queue: q, Messages: true})
@@ -159,6 +179,7 @@ func TestEveryCallOfTheDriverMayFail(t *testing.T) {
 				s.strikeAll(what, true, prepare)
 			}
 			s.ordered()
+			s.keysKept()
 			all <- s
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"nabu/internal/pgproxy"
 	"nabu/internal/pgtest"
 	"nabu/internal/postgres"
+	"nabu/internal/sealing"
 	"nabu/projections"
 )
 
@@ -55,9 +56,10 @@ func (h *house) executor(db *sql.DB, change ...func(*commands.Config)) *commands
 	if db == nil {
 		db = h.db
 	}
+	log := slog.New(slog.DiscardHandler)
 	cfg := commands.Config{
-		DB: db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
-		Log: slog.New(slog.DiscardHandler),
+		DB: db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: encryptingLimits(),
+		Keys: sealing.NewKeys(h.db, h.masters(), log), Log: log,
 		Observe: func(r commands.BatchReport) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
