@@ -17,9 +17,11 @@ type world struct {
 	// checksums and deleteWithClaims are the settings enable_checksum and
 	// message_delete_with_claim_id.
 	checksums, deleteWithClaims bool
-	queues                      map[queueName]*modelQueue
-	places                      int            // how many have been given out
-	posted                      map[string]int // every message that ever was: where it was posted
+	// encryption: the server has a master key.
+	encryption bool
+	queues     map[queueName]*modelQueue
+	places     int            // how many have been given out
+	posted     map[string]int // every message that ever was: where it was posted
 }
 
 type queueName struct{ project, name string }
@@ -134,6 +136,10 @@ func validMetadata(metadata object) bool {
 			}
 		case "_max_claim_count":
 			if isNumber && n < 1 {
+				return false
+			}
+		case "_enable_encrypt_messages":
+			if isNumber {
 				return false
 			}
 		case "_dead_letter_queue":

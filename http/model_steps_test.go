@@ -73,6 +73,9 @@ func (m *machine) sweep(name queueName) {
 func (m *machine) setting() (key string, value any) {
 	key = sampled(m, "key", "_max_claim_count", "_dead_letter_queue", "_dead_letter_queue_messages_ttl",
 		"_default_message_delay", "_default_message_ttl", "team")
+	if m.world.encryption && m.chance("encrypt", 5) {
+		return "_enable_encrypt_messages", m.encrypt()
+	}
 	bad := m.chance("bad value", 30)
 	switch key {
 	case "_max_claim_count":
@@ -106,6 +109,11 @@ func (m *machine) setting() (key string, value any) {
 	return key, value
 }
 
+// encrypt draws whether a queue encrypts its messages.
+func (m *machine) encrypt() any {
+	return sampled[any](m, "encrypt", true, true, true, true, true, true, false, nil, 1)
+}
+
 func (m *machine) createQueue(name queueName) {
 	metadata := object{}
 	for range m.pick("settings", 5) {
@@ -116,6 +124,9 @@ func (m *machine) createQueue(name queueName) {
 }
 
 func (m *machine) create(name queueName, metadata object) {
+	if m.world.encryption {
+		metadata["_enable_encrypt_messages"] = m.encrypt()
+	}
 	body, _ := json.Marshal(metadata) // of numbers and texts
 	m.is(m.send(name, ours, "PUT", "", string(body)), m.world.create(name, metadata))
 }

@@ -34,6 +34,13 @@ func TestModelWithOptions(t *testing.T) {
 	modelTest(t, withClaimIDs, withChecksums)
 }
 
+// TestModelWithEncryption does so with queues that encrypt their messages, which no answer
+// tells.
+func TestModelWithEncryption(t *testing.T) {
+	t.Parallel()
+	modelTest(t, withEncryption(testMasters))
+}
+
 func modelTest(t *testing.T, options ...func(*Config)) {
 	a := newAPI(t, options...)
 	replicas := []*api{a, a.replica()}
@@ -60,7 +67,8 @@ func modelTest(t *testing.T, options ...func(*Config)) {
 			ever: map[queueName][]string{}, known: map[queueName]map[string]bool{}, claims: map[queueName][]string{}, holder: map[string]string{},
 			pages: map[queueName][]seenPage{},
 		}
-		m.world.deleteWithClaims, m.world.checksums = len(options) > 0, len(options) > 0
+		m.world.deleteWithClaims, m.world.checksums = a.server.DeleteWithClaim, a.server.Checksums
+		m.world.encryption = a.server.Limits.Encryption
 		m.begin()
 		for range 2 { // so that few are very short
 			rt.Repeat(map[string]func(*rapid.T){"step": func(*rapid.T) { m.step() }})
