@@ -79,6 +79,7 @@ func newBench(environ environment) *cobra.Command {
 	f.DurationVar(&o.Duration, "duration", 10*time.Second, "time that is counted, of each run")
 	f.DurationVar(&o.Warmup, "warmup", time.Second, "time before that")
 	f.IntVar(&o.Runs, "runs", 3, "runs of each scenario; the median counts")
+	f.BoolVar(&o.Encrypt, "encrypt", false, "have post, post10, claim and claimbulk work on queues that encrypt, of an own nabu")
 	form := addForm(f)
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := checkBench(&o, *server); err != nil {
@@ -102,6 +103,12 @@ func checkBench(o *bench.Options, server string) error {
 		if !slices.Contains(bench.Scenarios(), name) {
 			same := func(name string) string { return name }
 			return fmt.Errorf("unknown scenario %q%s", name, suggestion(name, bench.Scenarios(), same))
+		}
+	}
+	encrypting := []string{"baseline", "post", "post10", "claim", "claimbulk"}
+	for _, name := range o.Scenarios {
+		if o.Encrypt && (server != "" || !slices.Contains(encrypting, name)) {
+			return fmt.Errorf("--encrypt is for %s, and an own nabu", strings.Join(encrypting, ", "))
 		}
 	}
 	if o.HoldSnapshot != 0 && !slices.Contains(o.Scenarios, "cycle") {

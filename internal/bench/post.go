@@ -22,6 +22,7 @@ type PostLoad struct {
 	// Members are what each message says besides its ttl and its body, such as
 	// `"delay":900,`.
 	Members  string
+	Metadata string // of the queues, which are made with it; empty: the first posts make them
 	Warmup   time.Duration
 	Duration time.Duration
 	Rate     float64 // requests per second; 0: as many as get answered
@@ -59,6 +60,11 @@ func (l PostLoad) Run(ctx context.Context) (*Posted, error) {
 	}
 	p := newPosted(l.Queues)
 	var err error
+	if l.Metadata != "" {
+		if err := p.create(l.Addresses[0], l.Metadata); err != nil {
+			return p, err
+		}
+	}
 	p.Measured, err = l.load(p.addPosters(l)).run(ctx)
 	return p, err
 }
@@ -84,6 +90,16 @@ func (l PostLoad) load(posters []*poster) load {
 // newPosted names some queues that nobody has.
 func newPosted(queues int) *Posted {
 	return &Posted{queues: queues, prefix: "bench-" + strings.ToLower(rand.Text()[:8]) + "-"}
+}
+
+// create makes the queues with their metadata, a JSON object.
+func (p *Posted) create(address, metadata string) error {
+	for i := range p.queues {
+		if err := ask(address, http.MethodPut, "/v2/queues/"+p.queue(i), metadata, http.StatusCreated); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addPosters adds a load's connections to those that post to the queues.

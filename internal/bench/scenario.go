@@ -22,6 +22,9 @@ type Options struct {
 	Warmup      time.Duration
 	Duration    time.Duration
 	Runs        int // of each scenario; the median counts
+	// Encrypt: queues of post, post10, claim and claimbulk encrypt their messages. Of a
+	// nabu of the bench's own.
+	Encrypt bool
 	// HoldSnapshot is how long a transaction with a snapshot is held open beside
 	// each cycle, from its second tenth on.
 	HoldSnapshot time.Duration
@@ -90,7 +93,7 @@ func post(name string, connections, queues, perRequest int) scenario {
 func (s *stage) post(ctx context.Context, connections, queues, perRequest int, addresses ...string) (*Measured, *Check, error) {
 	posted, err := PostLoad{
 		Addresses: addresses, Connections: connections, Queues: queues, PerRequest: perRequest,
-		Body: s.Body, Warmup: s.Warmup, Duration: s.Duration, Rate: s.Rate,
+		Body: s.Body, Warmup: s.Warmup, Duration: s.Duration, Rate: s.Rate, Metadata: s.metadata(),
 	}.Run(ctx)
 	if err != nil {
 		return nil, nil, err

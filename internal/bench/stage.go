@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -79,8 +81,26 @@ func (s *stage) startOwn(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	s.nabu, err = s.serve(ctx, "--data-dir", s.dataDir())
+	args := []string{"--data-dir", s.dataDir()}
+	if s.Encrypt {
+		path := filepath.Join(s.dir, "keys")
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		if err := os.WriteFile(path, []byte("bench "+base64.StdEncoding.EncodeToString(key)), 0o600); err != nil {
+			return err
+		}
+		args = append(args, "--encryption-keys-file", path)
+	}
+	s.nabu, err = s.serve(ctx, args...)
 	return err
+}
+
+// metadata is that of the queues that scenarios make; empty: none.
+func (s *stage) metadata() string {
+	if s.Encrypt {
+		return `{"_enable_encrypt_messages": true}`
+	}
+	return ""
 }
 
 func (s *stage) dataDir() string { return filepath.Join(s.dir, "data") }
@@ -170,7 +190,11 @@ func (s *stage) supply(ctx context.Context) (*supply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newSupply(address, s.Body), nil
+	queue := newSupply(address, s.Body)
+	if s.Encrypt {
+		return queue, queue.Create(s.metadata())
+	}
+	return queue, nil
 }
 
 // supplyOf is a queue to claim from that has about so many messages, as long as

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync/atomic"
 	"time"
 )
@@ -101,9 +100,7 @@ func (s *supply) filled() int {
 }
 
 // Create makes the queue with its metadata, a JSON object.
-func (s *supply) Create(metadata string) error {
-	return ask(s.address, http.MethodPut, "/v2/queues/"+s.queue(0), metadata, http.StatusCreated)
-}
+func (s *supply) Create(metadata string) error { return s.create(s.address, metadata) }
 
 // UseUp has whatever is left claimed, and deleted if that is asked for.
 func (s *supply) UseUp(ctx context.Context, how consuming) error {
