@@ -93,7 +93,10 @@ func (s *service) start(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	if err := sealing.Check(ctx, s.database.read, s.masters); err != nil {
-		return errors.Join(misconfigured(fmt.Errorf("encryption_keys_file: %w", err)), listener.Close())
+		if errors.Is(err, sealing.ErrMasters) {
+			err = misconfigured(fmt.Errorf("encryption_keys_file: %w", err))
+		}
+		return errors.Join(err, listener.Close())
 	}
 	s.keys = sealing.NewKeys(s.database.read, s.masters, s.log)
 	m := newMetrics(s.database)

@@ -260,3 +260,13 @@ def _(here):
     same("its href", dead.href, f"/v2/queues/dead/messages/{poison}")
     same("queues", [queue.id for queue in message.queues()], ["builds", "dead"])
     same("claimed there", claimed_ids(create(message, "dead", ttl=300, grace=60)), [poison])
+
+
+@cases("post_message, Claim.create", "on a queue that encrypts: what was posted is read and claimed")
+def _(here):
+    message = connect(here)
+    here.make_queue("secret", _enable_encrypt_messages=True)
+    posted = {"password": "\u00e9t\u00e9", "n": 1.5}
+    message.post_message("secret", [{"body": posted, "ttl": 300}])
+    same("listed", [one.body for one in message.messages("secret")], [posted])
+    same("claimed", [one["body"] for one in create(message, "secret", ttl=300, grace=60).messages], [posted])

@@ -24,11 +24,15 @@ def nabu(program):
     folder = tempfile.mkdtemp(prefix="nabu-clients-")
     os.chmod(folder, 0o711)  # root's nabu runs PostgreSQL as somebody else
     address = f"127.0.0.1:{free_port()}"
+    keys = os.path.join(folder, "keys")
+    with open(keys, "wb") as file:
+        file.write(subprocess.run([program, "keys", "generate", "clients"], check=True, stdout=subprocess.PIPE).stdout)
     settings = {name: value for name, value in os.environ.items()
                 if not name.startswith("NABU_") or name == "NABU_PG_BIN"}
     with open(os.path.join(folder, "log"), "w+", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [program, "serve", "--data-dir", os.path.join(folder, "data"), "--listen", address],
+            [program, "serve", "--data-dir", os.path.join(folder, "data"), "--listen", address,
+             "--encryption-keys-file", keys],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=settings)
         try:
             if not ready(f"http://{address}/readyz", process):

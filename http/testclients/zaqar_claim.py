@@ -259,3 +259,17 @@ def _(here):
         message, = queue.pop()
         same(name + ": claims counted", message.claim_count, 0)
     same("queues", names(client.queues()), ["limit", "target"])
+
+
+@cases("queue.post, queue.claim", "on a queue that encrypts: what was posted is read, claimed and popped")
+def _(here):
+    client = connect(here)
+    ask(client, core.queue_create, "secret", metadata={"_enable_encrypt_messages": True})
+    queue, posted = client.queue("secret"), {"password": "\u00e9t\u00e9", "n": 1.5}
+    same("flag", queue.metadata()["_enable_encrypt_messages"], True)
+    queue.post([{"body": posted, "ttl": 300}, {"body": 2, "ttl": 300}])
+    same("listed", bodies(queue.messages(echo=True)), [posted, 2])
+    claim = queue.claim(ttl=300, grace=60, limit=1)
+    same("claimed", bodies(claim), [posted])
+    same("claim again", bodies(queue.claim(id=claim.id)), [posted])
+    same("popped", bodies(queue.pop()), [2])

@@ -108,7 +108,10 @@ WHERE k.id = w.id`, pgarray.UUIDs(ids), pgarray.Texts(wrapped), masters.active);
 	return len(keys), nil
 }
 
-// Check fails when a master key that wraps data keys is not among the masters, or is
+// ErrMasters: the master keys at hand are not those that wrap the data keys.
+var ErrMasters = errors.New("the master keys do not fit the database")
+
+// Check fails with ErrMasters when a master key that wraps data keys is not among the masters, or is
 // another one under the same id. masters may be nil.
 func Check(ctx context.Context, tx Tx, masters *Masters) error {
 	keys, err := readKeys(ctx, tx, `
@@ -126,5 +129,8 @@ FROM secrets.data_keys k WHERE k.wrapped IS NOT NULL ORDER BY k.master, k.id DES
 			problems = append(problems, fmt.Errorf("data keys are wrapped by another master key than the one configured as %s", key.Master))
 		}
 	}
-	return errors.Join(problems...)
+	if len(problems) > 0 {
+		return fmt.Errorf("%w: %w", ErrMasters, errors.Join(problems...))
+	}
+	return nil
 }
