@@ -239,9 +239,6 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	if err != nil {
 		return LongWay, err
 	}
-	if err := e.keepKeys(ctx, w.state); err != nil {
-		return LongWay, err
-	}
 	kept, err := e.keep(ctx, w, now)
 	if err != nil {
 		return LongWay, err
@@ -259,10 +256,7 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	}
 	w.uncertain = false
 	e.memory.install(w.state, head)
-	if len(w.state.destroyed) > 0 { // messages of any queue may have been sealed with them
-		e.memory.forget()
-		e.Keys.Forget()
-	}
+	e.forgetDestroyed(w.state)
 	return LongWay, nil
 }
 

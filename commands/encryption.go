@@ -195,6 +195,15 @@ func (e *Executor) keepKeys(ctx context.Context, s *State) error {
 	return nil
 }
 
+// forgetDestroyed forgets what the batch has destroyed. Messages of any queue may have been
+// sealed with it.
+func (e *Executor) forgetDestroyed(s *State) {
+	if len(s.destroyed) > 0 {
+		e.memory.forget()
+		e.Keys.Forget()
+	}
+}
+
 // forgetKeys forgets data keys once others may have destroyed some.
 func (e *Executor) forgetKeys(tail eventstore.Tail) {
 	destroyed := func(t eventstore.TailEvent) bool { return t.Type == (domain.QueueKeysDestroyed{}).EventType() }
@@ -213,10 +222,19 @@ type DestroyKeys struct {
 // Needs: the queue's keys.
 func (c DestroyKeys) Needs() Needs { return Needs{Queue: c.Queue, Keys: true, Rank: Frees} }
 
-// Decide destroys what there is.
+// Decide destroys what there is. The rest of the batch seals nothing with it and hands out
+// nothing that it has sealed.
 func (c DestroyKeys) Decide(s *State, _ domain.Moment) ([]domain.KeyID, []domain.Event, error) {
 	keys := s.stored[c.Queue]
 	delete(s.stored, c.Queue) // once in a batch
 	s.destroyed = append(s.destroyed, keys...)
+	for _, id := range keys {
+		delete(s.held, id)
+	}
+	for _, h := range s.hots {
+		if h.free != nil {
+			h.free.Messages = slices.DeleteFunc(h.free.Messages, func(m domain.Message) bool { return slices.Contains(keys, m.Key) })
+		}
+	}
 	return keys, domain.DestroyKeys(c.Queue, keys), nil
 }

@@ -173,6 +173,33 @@ func TestOneBatchMakesOneKey(t *testing.T) {
 	h.keysKept()
 }
 
+// TestADestroyedKeyIsOfNoUseInItsOwnBatch: what is posted beside its destruction is sealed
+// with another, and what it has sealed is handed out no more.
+func TestADestroyedKeyIsOfNoUseInItsOwnBatch(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	ctx := as(t.Context(), "")
+	run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
+	for _, body := range []string{`1`, `2`, `3`} {
+		run(t, e, post(orders, body))
+	}
+	var taken []commands.Taken
+	for _, err := range h.gathered(e,
+		func() error { _, err := commands.Run(ctx, e, commands.DestroyKeys{Queue: orders}); return err },
+		poster(ctx, e, post(orders, `4`)),
+		func() (err error) { taken, err = commands.Run(ctx, e, claim(orders, 10)); return err },
+	) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := h.opened(e, orders, taken); text != "4" {
+		t.Errorf("got %q", text)
+	}
+	h.sound()
+	h.keysKept()
+}
+
 // TestReplicasShareAKeyAndItsEnd: two of them post at once and neither makes a key that
 // the other has made, nor seals with one that the other has destroyed.
 func TestReplicasShareAKeyAndItsEnd(t *testing.T) {

@@ -37,6 +37,9 @@ func (e *Executor) claimReported(ctx context.Context, w *work) error {
 // keep writes what a batch leaves behind besides its events, and tells whether there is
 // something.
 func (e *Executor) keep(ctx context.Context, w *work, now time.Time) (bool, error) {
+	if err := e.keepKeys(ctx, w.state); err != nil {
+		return false, err
+	}
 	kept, err := e.keepAnswers(ctx, w, now)
 	if err != nil {
 		return false, err

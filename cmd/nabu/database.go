@@ -138,7 +138,7 @@ FROM pg_class WHERE oid = 'ledger.events'::regclass`).Scan(&role, &name, &path, 
 	if !finds {
 		return misconfigured(fmt.Errorf(`role %[1]s does not look for tables in the schemas live and ledger; its search_path is %[3]s. Tell it to, and let a pooler connect anew:
   ALTER ROLE %[1]q IN DATABASE %[2]q SET search_path = live, ledger;
-  GRANT USAGE ON SCHEMA live, ledger TO %[1]q;`, role, name, path))
+  GRANT USAGE ON SCHEMA live, ledger, secrets TO %[1]q;`, role, name, path))
 	}
 	if owns {
 		log.Warn("only triggers keep the ledger append-only, for the role that nabu works with could remove them; use two roles, nabu_owner in direct_database_url and nabu_app in database_url", "role", role)

@@ -3,8 +3,11 @@ package sealing
 import (
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -157,6 +160,38 @@ func TestParseMasters(t *testing.T) {
 	if _, err := NewMaster("an id"); err == nil {
 		t.Error("an id with a space is taken")
 	}
+}
+
+// TestKeysAreForgotten a minute after one was unwrapped, whether anybody asks or not.
+func TestKeysAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		keys := NewKeys(nil, masters(t, oldLine), slog.New(slog.DiscardHandler))
+		key, err := keys.Make(Queue{"p", "q", 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			keys.remember(map[uuid.UUID]*DataKey{key.ID: key})
+			time.Sleep(knownLife - time.Nanosecond)
+			if keys.Known(key.ID) == nil {
+				t.Fatal("forgotten too early")
+			}
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			if keys.Known(key.ID) != nil || len(keys.known) > 0 {
+				t.Fatal("still known")
+			}
+		}
+		many := map[uuid.UUID]*DataKey{}
+		for range maxKnown + 10 {
+			many[uuid.New()] = key
+		}
+		if keys.remember(many); len(keys.known) != maxKnown {
+			t.Errorf("%d are known", len(keys.known))
+		}
+		keys.Forget()
+	})
 }
 
 // BenchmarkSeal is what a body costs where the executor decides, and BenchmarkOpen where a
