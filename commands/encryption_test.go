@@ -2,9 +2,11 @@ package commands_test
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -40,7 +42,10 @@ func (h *house) keysKept() {
 	for _, e := range h.history() {
 		switch event := e.Event.(type) {
 		case domain.MessagesPosted:
-			if event.Key != uuid.Nil && !named[event.Key] {
+			if named[event.Key] {
+				h.Errorf("event %d is sealed with a key that was destroyed before", e.Position)
+			}
+			if event.Key != uuid.Nil {
 				named[event.Key] = false
 			}
 		case domain.QueueKeysDestroyed:
@@ -213,14 +218,51 @@ func TestReplicasShareAKeyAndItsEnd(t *testing.T) {
 		for range 3 { // alone, so that it takes the short way
 			run(t, replicas[1], post(orders, `5`))
 		}
+		if text := h.opened(replicas[1], orders, run(t, replicas[1], claim(orders, 2))); text != "0 1" {
+			t.Fatalf("round %d: a claim has %s", round, text)
+		}
 		if keys := run(t, replicas[round%2], commands.DestroyKeys{Queue: orders}); len(keys) != 1 {
 			t.Fatalf("round %d: %d keys were destroyed", round, len(keys))
+		}
+		run(t, replicas[round%2], post(orders, `6`)) // with another key
+		if keys := run(t, replicas[round%2], commands.DestroyKeys{Queue: orders}); len(keys) != 1 {
+			t.Fatalf("round %d: %d keys were destroyed then", round, len(keys))
 		}
 		for _, e := range replicas {
 			if got := run(t, e, claim(orders, 20)); len(got) != 0 {
 				t.Fatalf("round %d: %d messages are handed out that nobody can read", round, len(got))
 			}
 		}
+	}
+	h.sound()
+	h.keysKept()
+}
+
+// TestDeadLettersAreForgottenWithTheirKey: a replica that remembers free messages of the
+// dead letter queue hands none out whose key another has destroyed.
+func TestDeadLettersAreForgottenWithTheirKey(t *testing.T) {
+	h := newHouse(t)
+	c := &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	destroyer, e := h.executor(nil, c.config), h.executor(nil, c.config)
+	dead, other := domain.QueueID{Project: "p1", Name: "dead"}, domain.QueueID{Project: "p1", Name: "other"}
+	run(t, e, commands.CreateQueue{Queue: orders, Metadata: append(slices.Clone(encrypting),
+		domain.Member{Key: domain.MaxClaimCountKey, Value: []byte(`1`)}, domain.Member{Key: domain.DeadLetterQueueKey, Value: []byte(`"dead"`)})})
+	run(t, e, post(orders, `1`, `2`, `3`))
+	brief := claim(orders, 10)
+	brief.Life.TTL = 60
+	run(t, e, brief)
+	c.now = c.now.Add(61 * time.Second)
+	run(t, e, claim(orders, 10)) // they move
+	for _, want := range []string{"1", "2"} {
+		if text := h.opened(e, dead, run(t, e, claim(dead, 1))); text != want {
+			t.Fatalf("a claim of the dead letters has %s, want %s", text, want)
+		}
+	}
+	run(t, destroyer, commands.DestroyKeys{Queue: orders})
+	run(t, e, post(other, `1`))
+	run(t, e, post(other, `2`)) // alone again
+	if got := run(t, e, claim(dead, 10)); len(got) != 0 {
+		t.Errorf("%d messages are handed out that nobody can read", len(got))
 	}
 	h.sound()
 	h.keysKept()

@@ -41,7 +41,7 @@ func TestDestroyedKeys(t *testing.T) {
 	dead := a.post("q", ours, `[{"body": "dead"}]`)[0]
 	a.call("POST", "/v2/queues/q/claims", `{"ttl": 60, "grace": 60}`, 201)
 	a.advance(61 * time.Second)
-	ids := a.post("q", ours, `[{"body": "held"}, {"body": "free"}]`)
+	ids := a.post("q", ours, `[{"body": "held"}, {"body": "free"}, {"body": "loose"}]`)
 	claim := a.call("POST", "/v2/queues/q/claims?limit=1", "", 201)
 	if claim.bodies() != `"held"` {
 		t.Fatalf("the claim has %s", claim.bodies())
