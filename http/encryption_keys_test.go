@@ -185,3 +185,26 @@ func TestAQueueMadeAgainHasAnotherKey(t *testing.T) {
 		t.Errorf("%d keys were destroyed, not 2", len(keys))
 	}
 }
+
+// TestKeysStayWithTheirMessages where messages that came before them are left out of a
+// slice of history.
+func TestKeysStayWithTheirMessages(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, withEncryption(testMasters))
+	a.call("PUT", "/v2/queues/secret", encrypting, 201)
+	for range 3 {
+		a.post("open", ours, `[{"body": 1}, {"body": 2}]`)
+		a.post("secret", ours, `[{"body": 3}, {"body": 4}]`)
+	}
+	for _, queue := range []string{"open", "secret"} {
+		a.call("DELETE", "/v2/queues/"+queue+"/messages?pop=3", "", 200)
+	}
+	checked(t, a)
+	if err := (projections.Rebuilding{DB: a.DB(), Projections: projections.Inline}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	checked(t, a)
+	if got := a.call("GET", "/v2/queues/secret/messages?echo=true", "", 200).bodies(); got != "4|3|4" {
+		t.Errorf("after a rebuild the queue has %s", got)
+	}
+}

@@ -251,7 +251,7 @@ WHERE n.nspname !~ '^pg_|^information_schema$' AND c.relkind IN ('r', 'p') AND h
 // checked states that the read models are what the history adds up to.
 func checked(t *testing.T, a *api) {
 	t.Helper()
-	err := projections.Checking{DB: a.DB(), Found: func(d projections.Difference) error {
+	err := projections.Checking{DB: a.DB(), Projections: projections.Inline, Found: func(d projections.Difference) error {
 		return fmt.Errorf("%s differs: %v", d.Table, d)
 	}}.Run(context.Background())
 	if err != nil {
