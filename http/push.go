@@ -232,7 +232,7 @@ func (w *socket) pushPage(ctx context.Context, p *push, page []projections.Posti
 			if err := w.pushDue(ctx, p, m.Visible); err != nil {
 				return err
 			}
-			if err := w.notify(ctx, p, m.TTL, m.Body); err != nil {
+			if err := w.notify(ctx, p, m.Message); err != nil {
 				return err
 			}
 		}
@@ -299,23 +299,29 @@ func (w *socket) pushBodies(ctx context.Context, p *push, due []projections.Post
 		if !found {
 			return errors.New("the body of message " + m.ID.String() + " is not in the ledger")
 		}
-		if err := w.notify(ctx, p, m.TTL, []byte(body)); err != nil {
+		m.Body = []byte(body)
+		if err := w.notify(ctx, p, m.Message); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// notify sends a message. It has neither a request nor headers, which tells it from an
-// answer.
-func (w *socket) notify(ctx context.Context, p *push, ttl int, body []byte) error {
+// notify sends a message in plain text, unless nobody can read it any more. It has neither
+// a request nor headers, which tells it from an answer.
+func (w *socket) notify(ctx context.Context, p *push, m projections.Message) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	readable, err := w.Views.Open(ctx, p.queue.Project, []projections.Message{m})
+	if err != nil || len(readable) == 0 {
+		return err
+	}
+	m = readable[0]
 	buffer := getBuffer()
 	defer putBuffer(buffer)
-	out := append(append(append(*buffer, `{"body":`...), body...), `,"ttl":`...)
-	out = append(append(strconv.AppendInt(out, int64(ttl), 10), `,"queue_name":"`...), p.queue.Name...)
+	out := append(append(append(*buffer, `{"body":`...), m.Body...), `,"ttl":`...)
+	out = append(append(strconv.AppendInt(out, int64(m.TTL), 10), `,"queue_name":"`...), p.queue.Name...)
 	*buffer = append(out, `","Message_Type":"Notification"}`...)
 	return w.write(w.pushes.inMessagePack(), *buffer)
 }

@@ -120,11 +120,23 @@ func TestWebSocketPushesInTheLastEncoding(t *testing.T) {
 }
 
 // TestWebSocketPushesAfterTheDelay: a message comes when it can be seen, and one that
-// never can does not come.
+// never can does not come, whether the queue encrypts or not.
 func TestWebSocketPushesAfterTheDelay(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t).stopWith()
-	a.call("PUT", "/v2/queues/q", `{"_default_message_delay": 30}`, 201)
+	for name, metadata := range map[string]string{
+		"plain":     `{"_default_message_delay": 30}`,
+		"encrypted": `{"_default_message_delay": 30, "_enable_encrypt_messages": true}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pushesAfterTheDelay(t, metadata)
+		})
+	}
+}
+
+func pushesAfterTheDelay(t *testing.T, metadata string) {
+	a := newAPI(t, withEncryption(testMasters)).stopWith()
+	a.call("PUT", "/v2/queues/q", metadata, 201)
 	w := a.dial("/v2", false)
 	w.ask("subscription_create", `{"queue_name": "q"}`, 201)
 	a.post("q", ours, `[{"body": "late", "delay": 60}, {"body": "never", "delay": 900, "ttl": 60}, {"body": "early"}, {"body": "now", "delay": 0}]`)

@@ -12,7 +12,7 @@ import (
 
 // Posting is a message as it was posted, whatever has become of it since.
 type Posting struct {
-	Message
+	Message // its body as it is stored
 	// Visible is when its delay is over.
 	Visible time.Time
 	// Delayed: it was not to be seen at once.
@@ -67,7 +67,7 @@ func (v *Views) Postings(ctx context.Context, queue domain.QueueID, after int64)
 		}
 		for i, m := range posted.Messages {
 			page.Messages = append(page.Messages, Posting{
-				Message: Message{ID: m.ID, TTL: m.TTL, Body: []byte(m.Body), Place: domain.PlaceOf(e.Position, i)},
+				Message: Message{ID: m.ID, TTL: m.TTL, Body: []byte(m.Body), Key: posted.Key, Place: domain.PlaceOf(e.Position, i)},
 				Visible: e.RecordedAt.Add(time.Duration(m.Delay) * time.Second), Delayed: m.Delay > 0, Never: m.Delay >= m.TTL,
 			})
 		}
