@@ -1,0 +1,132 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"code.dny.dev/ssrf"
+)
+
+// ErrRefused: nabu does not call this address, whatever answers there.
+var ErrRefused = errors.New("the address is refused")
+
+// loopback are a machine's addresses of itself.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// metadata are addresses that look public and at which a cloud tells its machines'
+// secrets. The others are link-local, unique local or shared, and refused as such.
+var metadata = []netip.Prefix{netip.MustParsePrefix("168.63.129.16/32")}
+
+// guard decides which addresses may be dialled. It sees each address when the name has
+// been resolved, so a name that changes its meaning in between does not help anybody.
+type guard struct {
+	opened   []netip.Prefix
+	listens  []netip.AddrPort
+	public   func(netip.AddrPort) error // refuses what nobody has opened and is not public
+	ownAddrs func() ([]net.Addr, error)
+}
+
+func newGuard(cfg Config) *guard {
+	opened := slices.Clone(cfg.Allow)
+	if cfg.AllowLoopback {
+		opened = append(opened, loopback...)
+	}
+	ports := cfg.Ports
+	if len(ports) == 0 {
+		ports = []uint16{80, 443}
+	}
+	return &guard{
+		opened: opened, listens: cfg.Listens, ownAddrs: net.InterfaceAddrs,
+		public: ssrf.New(ssrf.WithPorts(ports...), ssrf.WithDeniedV4Prefixes(metadata...)).SafeAddrPort,
+	}
+}
+
+// control is what net.Dialer asks with the address that it is about to connect to.
+func (g *guard) control(network, address string, _ syscall.RawConn) error {
+	if network != "tcp4" && network != "tcp6" {
+		return fmt.Errorf("%w: network %s", ErrRefused, network)
+	}
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrRefused, address)
+	}
+	return g.check(to)
+}
+
+// check refuses an address.
+func (g *guard) check(to netip.AddrPort) error {
+	to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
+	if g.isOwn(to) {
+		return fmt.Errorf("%w: %s is nabu itself", ErrRefused, to)
+	}
+	for _, prefix := range g.opened {
+		if prefix.Contains(to.Addr()) {
+			return nil
+		}
+	}
+	if err := g.public(to); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil
+}
+
+// isOwn tells whether nabu listens at an address: a message to itself could make another
+// one, for ever.
+func (g *guard) isOwn(to netip.AddrPort) bool {
+	for _, l := range g.listens {
+		if l.Port() != to.Port() {
+			continue
+		}
+		listens := l.Addr().Unmap()
+		switch {
+		case listens == to.Addr(), to.Addr().IsUnspecified():
+			return true
+		case listens.IsUnspecified() && (to.Addr().IsLoopback() || g.isHere(to.Addr())):
+			return true
+		}
+	}
+	return false
+}
+
+// isHere tells whether an address is one of this machine's.
+func (g *guard) isHere(addr netip.Addr) bool {
+	own, err := g.ownAddrs()
+	if err != nil {
+		return true // who cannot know does not call
+	}
+	return slices.ContainsFunc(own, func(a net.Addr) bool {
+		network, ok := a.(*net.IPNet)
+		if !ok {
+			return false
+		}
+		here, ok := netip.AddrFromSlice(network.IP)
+		return ok && here.Unmap() == addr
+	})
+}
+
+// checkHost refuses a host of a URL that is a number in one of the forms that some
+// resolvers take for an address (2130706433, 0x7f.1, 0177.0.0.1) and others for a name.
+func checkHost(host string) error {
+	if host == "" {
+		return fmt.Errorf("%w: the URL names no host", ErrRefused)
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil // for the guard
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	last := labels[len(labels)-1]
+	if _, err := strconv.ParseUint(last, 0, 64); err == nil || isDigits(last) {
+		return fmt.Errorf("%w: %s is neither a name nor an address", ErrRefused, host)
+	}
+	return nil
+}
+
+func isDigits(text string) bool {
+	return text != "" && strings.Trim(text, "0123456789") == ""
+}
