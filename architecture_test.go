@@ -20,11 +20,13 @@ var mayImport = map[string][]string{
 	"commands":           {"domain", "eventstore", "internal/postgres", "internal/sealing"},
 	"projections":        {"domain", "eventstore", "internal/pgarray", "internal/sealing"},
 	"migrations":         {"projections", "internal/postgres"},
-	"reactors":           {"domain", "eventstore", "commands", "projections", "internal/signedurl"},
+	"reactors":           {"domain", "eventstore", "commands", "projections", "internal/mail", "internal/signedurl", "internal/webhook"},
 	"http":               {"domain", "eventstore", "commands", "projections", "internal/postgres", "internal/signedurl"},
 	"internal/pgarray":   {},
 	"internal/postgres":  {},
+	"internal/mail":      {},
 	"internal/netproxy":  {},
+	"internal/webhook":   {},
 	"internal/pgproxy":   {},
 	"internal/sealing":   {"internal/pgarray"},
 	"internal/secrets":   {},
@@ -47,6 +49,9 @@ var onlyIn = map[string][]string{
 	"github.com/coder/websocket":            {"http"},
 	"github.com/tinylib/msgp":               {"http"},
 	"github.com/gophercloud/gophercloud/v2": {},
+	"github.com/wneessen/go-mail":           {"internal/mail"},
+	"code.dny.dev/ssrf":                     {"internal/webhook"},
+	"github.com/sony/gobreaker":             {"reactors"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {

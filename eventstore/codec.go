@@ -59,6 +59,7 @@ var kinds = map[string]kind{
 	"queue.purged.v1":        {decode: withoutBodies[domain.QueuePurged]},
 	"messages.swept.v1":      {decode: withoutBodies[domain.MessagesSwept]},
 	"messages.moved-out.v1":  {decode: withoutBodies[domain.MessagesMovedOut]},
+	"deliveries.attempted.v1": {decode: withoutBodies[domain.DeliveriesAttempted]},
 	"read-models.rebuilt.v1": {decode: withoutBodies[domain.ReadModelsRebuilt]},
 	"messages.moved-in.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
 		e, err := decodeData[domain.MessagesMovedIn](data)

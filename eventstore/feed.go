@@ -27,6 +27,10 @@ type FeedConfig struct {
 	// Types are the types of events that a consumer wants; PostgreSQL passes over the
 	// others. Consumers that are not named get all.
 	Types map[string][]string
+	// Lead is called when a reader becomes the active one of its consumer, with a context
+	// that ends when it no longer is; the reader then waits for Lead to return before
+	// another can be active. It is for work that one of all replicas does.
+	Lead map[string]func(context.Context)
 	// Poll is how often an idle reader looks for events, and how often one that is not
 	// active tries to become so; 0: DefaultPoll. Chance makes each wait up to a quarter
 	// longer or shorter, so that replicas do not all ask at once. Wake shortens the first wait, not the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -71,6 +72,13 @@ func (r *reader) follow(ctx context.Context) error {
 	// Who takes a consumer's checkpoint away lets it begin anew.
 	if err := register(ctx, conn, r.consumer, r.feed.From[r.consumer]); err != nil {
 		return err
+	}
+	if lead := r.feed.Lead[r.consumer]; lead != nil {
+		leading, end := context.WithCancel(ctx)
+		var led sync.WaitGroup
+		led.Go(func() { lead(leading) })
+		defer led.Wait()
+		defer end()
 	}
 	for {
 		s, err := r.look(ctx, conn)

@@ -1,0 +1,183 @@
+package projections
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/internal/pgarray"
+)
+
+// Subscriber is a subscription that has not expired, as who delivers to it has to know it.
+type Subscriber struct {
+	domain.Subscription
+	Version     int64           // of the subscription's stream
+	Metadata    domain.Metadata // of its queue; empty when there is none
+	Cursor      domain.Place    // the queue's messages up to here have been dealt with
+	ConfirmedAt domain.Place    // where the subscriber has confirmed it last; 0: it has not
+}
+
+// selectSubscribers reads subscribers; asked are ids, and $1 is the time.
+func selectSubscribers(asked string) string {
+	return `
+SELECT s.project, s.queue, s.id, s.subscriber, s.ttl, s.expires_at, s.options, s.confirmed, d.cursor, d.confirmed,
+    ` + eventstore.LastVersion("('subscription/' || s.project || '/' || s.id)") + `, coalesce(q.metadata, '')
+FROM (` + asked + `) AS asked (id)
+JOIN delivery_cursors d ON d.subscription = asked.id
+JOIN subscriptions s ON s.project = d.project AND s.queue = d.queue AND s.id = d.subscription
+LEFT JOIN queues q ON q.project = s.project AND q.name = s.queue AND NOT q.deleted
+WHERE s.expires_at > coalesce($1::timestamptz, statement_timestamp())`
+}
+
+// SubscribersOf lists the subscribers of queues.
+func (v *Views) SubscribersOf(ctx context.Context, queues []domain.QueueID) ([]Subscriber, error) {
+	projects, names := make([]string, len(queues)), make([]string, len(queues))
+	for i, q := range queues {
+		projects[i], names[i] = q.Project, q.Name
+	}
+	return v.subscribers(ctx, `
+SELECT c.subscription FROM unnest($2::text[], $3::text[]) AS of (project, queue)
+JOIN delivery_cursors c USING (project, queue)`, pgarray.Texts(projects), pgarray.Texts(names))
+}
+
+// SubscribersDue lists subscribers for whom something has waited long enough, at most so
+// many.
+func (v *Views) SubscribersDue(ctx context.Context, most int) ([]Subscriber, error) {
+	return v.subscribers(ctx, `
+SELECT DISTINCT w.subscription FROM (
+    SELECT w.subscription FROM deliveries w
+    WHERE w.due_at <= coalesce($1::timestamptz, statement_timestamp())
+    ORDER BY w.due_at LIMIT $2) AS w`, most)
+}
+
+// SubscribersBehind lists subscribers whose queue has messages that have not been dealt
+// with for them. It looks at all subscriptions there are.
+func (v *Views) SubscribersBehind(ctx context.Context) ([]Subscriber, error) {
+	return v.subscribers(ctx, `
+SELECT c.subscription
+FROM (SELECT DISTINCT project, queue FROM delivery_cursors) AS of
+CROSS JOIN LATERAL (
+    SELECT e.position << 16 | (cardinality(e.bodies) - 1) AS place
+    FROM ledger.events e
+    WHERE hashtextextended(e.stream, 0) = hashtextextended('queue/' || of.project || '/' || of.queue, 0)
+        AND e.stream = 'queue/' || of.project || '/' || of.queue AND e.type = 'messages.posted.v1'
+    ORDER BY e.version DESC LIMIT 1
+) AS last
+JOIN delivery_cursors c USING (project, queue)
+WHERE c.cursor < last.place`)
+}
+
+func (v *Views) subscribers(ctx context.Context, asked string, args ...any) ([]Subscriber, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, selectSubscribers(asked), append([]any{v.now()}, args...)...)
+	if err != nil {
+		return nil, fmt.Errorf("list subscribers: %w", err)
+	}
+	defer rows.Close()
+	var found []Subscriber
+	for rows.Next() {
+		var s Subscriber
+		its := &s.Subscription
+		var metadata string
+		if err := rows.Scan(&its.Queue.Project, &its.Queue.Name, &its.ID, &its.Subscriber, &its.TTL, &its.Expires, &its.Options,
+			&its.Confirmed, &s.Cursor, &s.ConfirmedAt, &s.Version, &metadata); err != nil {
+			return nil, fmt.Errorf("list subscribers: %w", err)
+		}
+		if s.Metadata, err = domain.ParseMetadata([]byte(metadata)); err != nil {
+			return nil, fmt.Errorf("list subscribers: %w", err)
+		}
+		found = append(found, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list subscribers: %w", err)
+	}
+	return found, nil
+}
+
+// Waiting is something that waits to be delivered.
+type Waiting struct {
+	Place    domain.Place
+	Message  domain.MessageID    // zero: a confirmation is owed
+	Owes     domain.Confirmation // empty: it is a message
+	Attempts int                 // made so far
+}
+
+// DeliveriesDue lists what has waited long enough for a subscriber, the longest first, at
+// most so many.
+func (v *Views) DeliveriesDue(ctx context.Context, id domain.SubscriptionID, most int) ([]Waiting, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, `
+SELECT w.place, w.message, w.owes, w.attempts
+FROM deliveries w
+WHERE w.subscription = $2 AND w.due_at <= coalesce($1::timestamptz, statement_timestamp())
+ORDER BY w.due_at, w.place LIMIT $3`, v.now(), id, most)
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	defer rows.Close()
+	var due []Waiting
+	for rows.Next() {
+		var w Waiting
+		var message uuid.NullUUID
+		if err := rows.Scan(&w.Place, &message, &w.Owes, &w.Attempts); err != nil {
+			return nil, fmt.Errorf("list deliveries: %w", err)
+		}
+		w.Message = message.UUID
+		due = append(due, w)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	return due, nil
+}
+
+// QueuesPosted lists the queues that got messages by events after a position up to another.
+// While nobody has subscribed to anything it does not look.
+func (v *Views) QueuesPosted(ctx context.Context, after, upto int64) ([]domain.QueueID, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, `
+SELECT DISTINCT e.stream FROM ledger.events e
+WHERE EXISTS (SELECT FROM delivery_cursors)
+    AND e.position > $1::bigint AND e.position <= $2::bigint AND e.type = 'messages.posted.v1'`, after, upto)
+	if err != nil {
+		return nil, fmt.Errorf("list queues with new messages: %w", err)
+	}
+	defer rows.Close()
+	var queues []domain.QueueID
+	for rows.Next() {
+		var stream string
+		if err := rows.Scan(&stream); err != nil {
+			return nil, fmt.Errorf("list queues with new messages: %w", err)
+		}
+		if queue, ok := domain.QueueOfStream(stream); ok {
+			queues = append(queues, queue)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list queues with new messages: %w", err)
+	}
+	return queues, nil
+}
+
+// WaitingDeliveries counts what waits, and tells for how long what is due has been; 0:
+// nothing is.
+func (v *Views) WaitingDeliveries(ctx context.Context) (waiting int, overdue time.Duration, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	var seconds sql.NullFloat64
+	err = v.DB.QueryRowContext(ctx, `
+SELECT count(*), extract(epoch FROM coalesce($1::timestamptz, statement_timestamp()) - min(w.due_at))::float8
+FROM deliveries w`, v.now()).Scan(&waiting, &seconds)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count deliveries: %w", err)
+	}
+	return waiting, max(0, time.Duration(seconds.Float64*float64(time.Second))), nil
+}
