@@ -49,18 +49,18 @@ var kinds = map[string]kind{
 		e, err := decodeExactly(exactPosted, data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.PostedMessage, body string) { m.Body = body }))
 	}},
-	"messages.deleted.v1":    {decode: exactWithoutBodies(exactDeleted)},
-	"messages.popped.v1":     {decode: withoutBodies[domain.MessagesPopped]},
-	"messages.claimed.v1":    {decode: exactWithoutBodies(exactClaimed)},
-	"claim.renewed.v1":       {decode: withoutBodies[domain.ClaimRenewed]},
-	"claim.released.v1":      {decode: withoutBodies[domain.ClaimReleased]},
-	"share.revoked.v1":       {decode: withoutBodies[domain.ShareRevoked]},
-	"shares.revoked.v1":      {decode: withoutBodies[domain.SharesRevoked]},
-	"queue.purged.v1":        {decode: withoutBodies[domain.QueuePurged]},
-	"messages.swept.v1":      {decode: withoutBodies[domain.MessagesSwept]},
-	"messages.moved-out.v1":  {decode: withoutBodies[domain.MessagesMovedOut]},
+	"messages.deleted.v1":     {decode: exactWithoutBodies(exactDeleted)},
+	"messages.popped.v1":      {decode: withoutBodies[domain.MessagesPopped]},
+	"messages.claimed.v1":     {decode: exactWithoutBodies(exactClaimed)},
+	"claim.renewed.v1":        {decode: withoutBodies[domain.ClaimRenewed]},
+	"claim.released.v1":       {decode: withoutBodies[domain.ClaimReleased]},
+	"share.revoked.v1":        {decode: withoutBodies[domain.ShareRevoked]},
+	"shares.revoked.v1":       {decode: withoutBodies[domain.SharesRevoked]},
+	"queue.purged.v1":         {decode: withoutBodies[domain.QueuePurged]},
+	"messages.swept.v1":       {decode: withoutBodies[domain.MessagesSwept]},
+	"messages.moved-out.v1":   {decode: withoutBodies[domain.MessagesMovedOut]},
 	"deliveries.attempted.v1": {decode: withoutBodies[domain.DeliveriesAttempted]},
-	"read-models.rebuilt.v1": {decode: withoutBodies[domain.ReadModelsRebuilt]},
+	"read-models.rebuilt.v1":  {decode: withoutBodies[domain.ReadModelsRebuilt]},
 	"messages.moved-in.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
 		e, err := decodeData[domain.MessagesMovedIn](data)
 		return e, errors.Join(err, giveBodies(e.Messages, bodies, func(m *domain.MovedMessage, body string) { m.Body = body }))

@@ -245,7 +245,9 @@ func (r *round) lookForNews(ctx context.Context) error {
 }
 
 // mayHave tells whether a subscriber may get messages.
-func (r *round) mayHave(s projections.Subscriber) bool { return !r.Required || s.Subscription.Confirmed }
+func (r *round) mayHave(s projections.Subscriber) bool {
+	return !r.Required || s.Subscription.Confirmed
+}
 
 // start is the place behind which a subscriber's messages begin.
 func (r *round) start(s projections.Subscriber) domain.Place {
