@@ -241,7 +241,10 @@ func checkSubscriptionEnd(ttl int, now time.Time) error {
 // CheckSubscriptionOptions refuses options, a JSON object, whose known members break
 // their rules.
 func CheckSubscriptionOptions(options string) error {
-	_, _, err := subscriptionRetryPolicy(options)
+	if _, _, err := subscriptionRetryPolicy(options); err != nil {
+		return err
+	}
+	_, err := ParseFilterPolicy(options)
 	return err
 }
 

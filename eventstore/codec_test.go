@@ -64,6 +64,24 @@ var want = map[string]domain.Event{
 			{ID: domain.NewMessageID(domain.PlaceOf(42, 1), 8), Place: domain.PlaceOf(42, 1), Claim: &sampleClaim},
 		},
 	},
+	"deliveries.attempted.v1": domain.DeliveriesAttempted{
+		Project: "c0ffee", Subscription: domain.NewSubscriptionID(92, 9), Queue: "builds", Cursor: domain.PlaceOf(95, 1),
+		Attempts: []domain.DeliveryAttempt{
+			{
+				Place: domain.PlaceOf(92, 0), Owes: domain.ConfirmSubscription, Number: 1, Took: 12, Status: 200, Outcome: domain.DeliveryDelivered,
+				Started: time.Date(2026, 3, 1, 10, 0, 0, 500, time.UTC),
+			},
+			{
+				Place: domain.PlaceOf(95, 0), Message: domain.NewMessageID(domain.PlaceOf(95, 0), 7), Number: 4, Took: 10000,
+				Error: "no answer in time", Outcome: domain.DeliveryRetry,
+				Started: time.Date(2026, 3, 1, 10, 0, 1, 0, time.UTC), Due: time.Date(2026, 3, 1, 10, 0, 16, 0, time.UTC),
+			},
+			{
+				Place: domain.PlaceOf(95, 1), Message: domain.NewMessageID(domain.PlaceOf(95, 1), 8), Outcome: domain.DeliveryDelayed,
+				Due: time.Date(2026, 3, 1, 10, 1, 0, 0, time.UTC),
+			},
+		},
+	},
 	"read-models.rebuilt.v1": domain.ReadModelsRebuilt{Projections: []string{"queues", "messages"}},
 	"messages.popped.v1": domain.MessagesPopped{
 		Project: "c0ffee", Queue: "builds", Number: 41,

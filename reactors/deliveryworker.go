@@ -196,7 +196,7 @@ func (w *worker) serveMessage(ctx context.Context, m notified) error {
 			return w.tell()
 		}
 		return nil
-	case m.visible.After(now):
+	case m.delay > 0 && m.visible.After(now):
 		w.cursor = m.place
 		return w.tell(domain.DeliveryAttempt{Place: m.place, Message: m.id, Outcome: domain.DeliveryDelayed, Due: m.visible})
 	}

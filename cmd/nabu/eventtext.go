@@ -57,6 +57,8 @@ func eventText(stored eventstore.StoredEvent) string {
 		return "from " + e.From + ": " + idsText(e.Messages, func(m domain.MovedMessage) uuid.UUID { return m.ID })
 	case domain.MessagesSwept:
 		return sweptText(e)
+	case domain.DeliveriesAttempted:
+		return deliveriesText(e)
 	}
 	return ""
 }
@@ -75,6 +77,39 @@ func idsText[M any](messages []M, id func(M) uuid.UUID) string {
 		ids[i] = id(m).String()
 	}
 	return messagesText(ids)
+}
+
+// deliveriesText is what each attempt has led to.
+func deliveriesText(e domain.DeliveriesAttempted) string {
+	if len(e.Attempts) == 0 {
+		return fmt.Sprintf("nothing to deliver up to place %d", e.Cursor)
+	}
+	parts := make([]string, len(e.Attempts))
+	for i, a := range e.Attempts {
+		parts[i] = attemptText(a)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func attemptText(a domain.DeliveryAttempt) string {
+	what := a.Message.String()
+	if a.Owes != "" {
+		what = "the question to " + string(a.Owes)
+	}
+	text := what + " " + string(a.Outcome)
+	if a.Number > 0 && !a.Started.IsZero() {
+		text += fmt.Sprintf(", attempt %d at %s took %d ms", a.Number, a.Started.UTC().Format("15:04:05.000"), a.Took)
+	}
+	if a.Status > 0 {
+		text += fmt.Sprintf(", status %d", a.Status)
+	}
+	if a.Error != "" {
+		text += ", " + a.Error
+	}
+	if !a.Due.IsZero() {
+		text += ", due " + a.Due.UTC().Format("15:04:05.000")
+	}
+	return text
 }
 
 func sweptText(e domain.MessagesSwept) string {

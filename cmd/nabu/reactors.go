@@ -23,12 +23,13 @@ import (
 
 // reacting is everything that works from the feed.
 type reacting struct {
-	feed    *eventstore.Feed
-	sweeper *reactors.Sweeper
-	bell    *postgres.Bell // nil: other replicas are not told
-	router  *message.Router
-	end     context.CancelFunc
-	running sync.WaitGroup
+	feed     *eventstore.Feed
+	sweeper  *reactors.Sweeper
+	notifier *reactors.Notifier
+	bell     *postgres.Bell // nil: other replicas are not told
+	router   *message.Router
+	end      context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // reactorPatience is how long a stop waits for a handler that is at work.
@@ -50,7 +51,9 @@ const (
 )
 
 // react starts the reactors. It fails when they cannot subscribe to the feed.
-func react(ctx context.Context, db *database, executor *commands.Executor, log *slog.Logger) (*reacting, error) {
+func react(
+	ctx context.Context, db *database, executor *commands.Executor, notifier *reactors.Notifier, log *slog.Logger,
+) (*reacting, error) {
 	pooled, err := isPooled(ctx, db.direct)
 	if err != nil {
 		return nil, fmt.Errorf("look for a pooler: %w", err)
@@ -65,16 +68,19 @@ func react(ctx context.Context, db *database, executor *commands.Executor, log *
 	}
 	router.AddMiddleware(tellWhy, middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
-	r := &reacting{router: router, end: end, feed: eventstore.NewFeed(eventstore.FeedConfig{
+	r := &reacting{router: router, end: end, notifier: notifier, feed: eventstore.NewFeed(eventstore.FeedConfig{
 		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
 		MaxEvents: feedEvents, MaxBytes: feedBytes,
+		Lead: map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead},
 		Types: map[string][]string{
 			reactors.SweeperConsumer:      reactors.SweeperTypes,
+			reactors.NotifierConsumer:     reactors.NotifierTypes,
 			projections.MessageIndex.Name: projections.MessageIndexTypes,
 		},
 	})}
 	r.sweeper = reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
 	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, r.sweeper.React)
+	router.AddConsumerHandler("notifier", reactors.NotifierConsumer, r.feed, notifier.React)
 	for _, p := range projections.Async {
 		router.AddConsumerHandler(p.Name, p.Name, r.feed, reactors.Projector{Projection: p, DB: db.read}.React)
 	}
@@ -103,10 +109,14 @@ func (r *reacting) start(ctx context.Context) error {
 	}
 }
 
-// ringFor lets the feeds of several nabus on one database wake each other, and those who
-// wait for messages there.
+// ringFor lets the feeds and notifiers of several nabus on one database wake each other, and
+// those who wait for messages there.
 func (r *reacting) ringFor(ctx context.Context, url string, news *commands.News, log *slog.Logger) {
-	r.bell = postgres.NewBell(url, func() { r.feed.Wake(math.MaxInt64); news.Stir() }, log)
+	r.bell = postgres.NewBell(url, func() {
+		r.feed.Wake(math.MaxInt64)
+		r.notifier.Wake()
+		news.Stir()
+	}, log)
 	r.running.Go(func() {
 		if err := r.bell.Run(ctx); err != nil {
 			log.Warn("other nabus on the database are not told of new events", "error", err)
@@ -117,6 +127,7 @@ func (r *reacting) ringFor(ctx context.Context, url string, news *commands.News,
 // wake tells all feeds that the ledger has grown up to a position.
 func (r *reacting) wake(head int64) {
 	r.feed.Wake(head)
+	r.notifier.Wake()
 	if r.bell != nil {
 		r.bell.Ring()
 	}

@@ -114,14 +114,18 @@ func (s *service) start(ctx context.Context) error {
 	})
 	m.watch(s.executor)
 	m.registry.MustRegister(newConsumerMetrics(s.database.read, s.log))
-	if s.reactors, err = react(ctx, s.database, s.executor, s.log); err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	s.awake.Store(s.reactors)
 	signingKey, err := s.signingKey(ctx)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	notifier, err := newNotifier(s.config, listener.Addr(), s.database, s.executor, signingKey, m.registry, s.log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if s.reactors, err = react(ctx, s.database, s.executor, notifier, s.log); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	s.awake.Store(s.reactors)
 	s.server = http.New(http.Config{
 		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
 		SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,

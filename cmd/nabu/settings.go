@@ -41,6 +41,18 @@ type config struct {
 	SubscriberTypes          string
 	SignedURLSecretKey       string
 	SignedURLSecretKeyFile   string
+	WebhookAllowNetworks     string
+	WebhookPorts             string
+	WebhookTimeout           time.Duration
+	WebhookPerHost           int
+	SMTPHost                 string
+	SMTPPort                 int
+	SMTPUser                 string
+	SMTPPasswordFile         string
+	SMTPTLS                  string
+	MailFrom                 string
+	ExternalConfirmationURL  string
+	MessagingPublicEndpoint  string
 	Limits                   domain.Limits
 	EncryptionKeysFile       string
 
@@ -67,7 +79,7 @@ const (
 )
 
 // settings are all keys, in the order in which they are shown.
-var settings = slices.Concat(serviceSettings, messagingSettings)
+var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings)
 
 var serviceSettings = []setting{
 	{
