@@ -13,7 +13,7 @@ import (
 // Reports gather for a while, so that many attempts share one event and many subscribers
 // one batch. What has not been reported when nabu is killed is sent once more.
 const (
-	reportEvery   = 100 * time.Millisecond
+	reportEvery   = 50 * time.Millisecond
 	maxUnreported = 5000 // attempts; beyond, who delivers waits
 	maxAttempts   = 500  // of one event
 	reportTime    = 5 * time.Second

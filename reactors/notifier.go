@@ -78,7 +78,7 @@ type NotifierConfig struct {
 
 // The notifier's pace.
 const (
-	lookEvery   = 500 * time.Millisecond // for what is due and what others have posted
+	lookEvery   = 250 * time.Millisecond // for what is due and what others have posted
 	searchEvery = 30 * time.Second       // for whoever was overlooked
 	lookRest    = 20 * time.Millisecond  // at least between two looks
 	dueBatch    = 1000                   // things of one look

@@ -54,7 +54,7 @@ func newReceiver(t testing.TB) *receiver {
 			answer(c, w, req)
 		}
 	}))
-	t.Cleanup(r.CloseClientConnections)
+	t.Cleanup(r.Close)
 	return r
 }
 
