@@ -49,6 +49,7 @@ var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"rebuild":   func(ctx context.Context, s *stage, r *Report) error { return measureRebuild(ctx, s, r, s.Fill) },
 	"replicas":  measureReplicas,
 	"delay":     measureDelay,
+	"deliver":   measureDeliver,
 	"footprint": measureFootprint,
 	"endurance": measureEndurance,
 	"table":     measureTable,
