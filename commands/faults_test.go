@@ -120,6 +120,10 @@ var everyCommand = map[string]preparation{
 		id := run(h, e, subscribe(q, "http://a"))
 		return ready(e, commands.ChangeSubscription{Queue: q, ID: id, Change: domain.SubscriptionChange{TTL: 60}}, "subscription.updated.v1")
 	},
+	"report deliveries": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
+		id := run(h, e, subscribe(q, "http://a"))
+		return ready(e, report(q, id, 1, 7), "deliveries.attempted.v1")
+	},
 	"confirm a subscription": func(h *house, e *commands.Executor, q domain.QueueID) prepared {
 		id := run(h, e, subscribe(q, "http://a"))
 		return ready(e, commands.ConfirmSubscription{Queue: q, ID: id, Confirmed: true}, "subscription.confirmed.v1")

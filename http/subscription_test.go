@@ -102,9 +102,10 @@ func TestSubscribeRefusals(t *testing.T) {
 		`{"subscriber": "http://a", "ttl": 251629941600}`:        rule, // the first second of the year 10000
 		`{"subscriber": "http://a", "ttl": 9223372036854775808}`: shape,
 		`{"subscriber": "http://a", "options": null}`:            shape, `{"subscriber": "http://a", "options": []}`: shape, `{"subscriber": "http://a", "options": "{}"}`: shape,
-		`{"subscriber": "http://a", "options": {"_retry_policy": 5}}`:                     rule,
-		`{"subscriber": "http://a", "options": {"_retry_policy": {"minimum_delay": 25}}}`: rule,
-		`{"subscriber": "http://` + strings.Repeat("a", maxSubscription) + `"}`:           rule,
+		`{"subscriber": "http://a", "options": {"_retry_policy": 5}}`:                        rule,
+		`{"subscriber": "http://a", "options": {"filter_policies": {"k": [{"prefix": 1}]}}}`: rule,
+		`{"subscriber": "http://a", "options": {"_retry_policy": {"minimum_delay": 25}}}`:    rule,
+		`{"subscriber": "http://` + strings.Repeat("a", maxSubscription) + `"}`:              rule,
 	} {
 		a.call("POST", subscriptions, body, 400).refused(title).has("Location", "")
 	}

@@ -26,7 +26,7 @@ type database struct {
 // directConnections is one for each consumer of the feed, and one more. bellConnections
 // are those by which nabus on one database wake each other.
 const (
-	directConnections = 3
+	directConnections = 4
 	bellConnections   = 2
 )
 

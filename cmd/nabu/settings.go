@@ -120,7 +120,7 @@ var serviceSettings = []setting{
 		field: func(c *config) any { return &c.DirectDatabaseURL },
 	}, {
 		key: "max_connections", fallback: "16", rule: between(8, 1000),
-		help:  "most connections to the database; one writes, five are for the feed",
+		help:  "most connections to the database; one writes, six are for the feed",
 		field: func(c *config) any { return &c.MaxConnections },
 	}, {
 		key: "shutdown_timeout", fallback: "30s", rule: positive,
