@@ -138,15 +138,27 @@ ORDER BY w.due_at, w.place LIMIT $3`, v.now(), id, most)
 	return due, nil
 }
 
+// Subscribed is the position of the ledger's last event, and whether anybody has
+// subscribed to anything.
+func (v *Views) Subscribed(ctx context.Context) (head int64, any bool, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	err = v.DB.QueryRowContext(ctx, `
+SELECT coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0),
+    EXISTS (SELECT FROM delivery_cursors)`).Scan(&head, &any)
+	if err != nil {
+		return 0, false, fmt.Errorf("look for subscriptions: %w", err)
+	}
+	return head, any, nil
+}
+
 // QueuesPosted lists the queues that got messages by events after a position up to another.
-// While nobody has subscribed to anything it does not look.
 func (v *Views) QueuesPosted(ctx context.Context, after, upto int64) ([]domain.QueueID, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT DISTINCT e.stream FROM ledger.events e
-WHERE EXISTS (SELECT FROM delivery_cursors)
-    AND e.position > $1::bigint AND e.position <= $2::bigint AND e.type = 'messages.posted.v1'`, after, upto)
+WHERE e.position > $1::bigint AND e.position <= $2::bigint AND e.type = 'messages.posted.v1'`, after, upto)
 	if err != nil {
 		return nil, fmt.Errorf("list queues with new messages: %w", err)
 	}

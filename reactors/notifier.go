@@ -37,6 +37,9 @@ type Subscribers interface {
 	SubscribersBehind(ctx context.Context) ([]projections.Subscriber, error)
 	// DeliveriesDue lists what has waited long enough for one of them.
 	DeliveriesDue(ctx context.Context, id domain.SubscriptionID, most int) ([]projections.Waiting, error)
+	// Subscribed is the position of the ledger's last event, and whether anybody has
+	// subscribed to anything.
+	Subscribed(ctx context.Context) (head int64, any bool, err error)
 	// QueuesPosted lists the queues that got messages between two positions.
 	QueuesPosted(ctx context.Context, after, upto int64) ([]domain.QueueID, error)
 }
@@ -155,6 +158,7 @@ type round struct {
 	working sync.WaitGroup
 
 	seen     int64 // up to this position posts have been looked for
+	quiet    bool  // nobody has subscribed to anything
 	searched time.Time
 }
 
@@ -177,8 +181,12 @@ func (r *round) follow(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		rest.Stop()
+		woken := r.woken
+		if r.quiet { // whatever is posted concerns nobody
+			woken = nil
+		}
 		select {
-		case <-r.woken:
+		case <-woken:
 		case <-tick.C:
 		case <-ctx.Done():
 		}
@@ -193,6 +201,9 @@ func (r *round) look(ctx context.Context) error {
 	if err := r.lookForNews(ctx); err != nil {
 		return err
 	}
+	if r.quiet {
+		return nil
+	}
 	due, err := r.Views.SubscribersDue(ctx, dueBatch)
 	if err != nil {
 		return err
@@ -206,10 +217,13 @@ func (r *round) look(ctx context.Context) error {
 // lookForNews finds the subscribers of queues that something was posted to. At first, and
 // now and then, it looks at all.
 func (r *round) lookForNews(ctx context.Context) error {
-	var head int64
-	if err := r.Ledger.QueryRowContext(ctx,
-		`SELECT coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0)`).Scan(&head); err != nil {
-		return fmt.Errorf("read the head: %w", err)
+	head, subscribed, err := r.Views.Subscribed(ctx)
+	if err != nil {
+		return err
+	}
+	if r.quiet = !subscribed; r.quiet {
+		r.seen = head
+		return nil
 	}
 	if r.searched.IsZero() || time.Since(r.searched) > searchEvery {
 		behind, err := r.Views.SubscribersBehind(ctx)
