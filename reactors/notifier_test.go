@@ -124,10 +124,10 @@ func (h *house) notifier(change func(*reactors.NotifierConfig)) (n *reactors.Not
 	return n, end
 }
 
-func (h *house) subscribe(name, subscriber, options string) domain.SubscriptionID {
+func (h *house) subscriber(name, address, options string) domain.SubscriptionID {
 	h.Helper()
 	return run(h, commands.Subscribe{
-		NewSubscription: domain.NewSubscription{Queue: queue(name), Subscriber: subscriber, TTL: 100_000, Options: options, Salt: rand.Uint64()},
+		NewSubscription: domain.NewSubscription{Queue: queue(name), Subscriber: address, TTL: 100_000, Options: options, Salt: rand.Uint64()},
 		Rules:           domain.SubscriptionRules{Types: domain.SubscriberTypes},
 	})
 }
@@ -183,9 +183,9 @@ func (h *house) sound() {
 func TestMessagesAreDelivered(t *testing.T) {
 	h, r := newHouse(t), newReceiver(t)
 	h.postBodies("q", `"before"`)
-	plain := h.subscribe("q", r.URL+"/plain", "")
-	h.subscribe("q", r.URL+"/data", `{"post_data": "{\"x\": \"$zaqar_message$\", \"y\": 1}", "post_headers": {"X-Token": "t", "Content-Type": "text/x"}}`)
-	h.subscribe("q", r.URL+"/some", `{"filter_policies": {"n": [{"range": {"gte": 2}}]}}`)
+	plain := h.subscriber("q", r.URL+"/plain", "")
+	h.subscriber("q", r.URL+"/data", `{"post_data": "{\"x\": \"$zaqar_message$\", \"y\": 1}", "post_headers": {"X-Token": "t", "Content-Type": "text/x"}}`)
+	h.subscriber("q", r.URL+"/some", `{"filter_policies": {"n": [{"range": {"gte": 2}}]}}`)
 	n, end := h.notifier(nil)
 	ids := h.postBodies("q", `{"n": 1}`, `{"n": 2,  "raw": 1.50}`)
 	n.Wake()
@@ -217,7 +217,7 @@ func TestMessagesAreDelivered(t *testing.T) {
 // TestARestartGoesOn where the last one stopped: nothing twice, nothing left out.
 func TestARestartGoesOn(t *testing.T) {
 	h, r := newHouse(t), newReceiver(t)
-	h.subscribe("q", r.URL+"/a", "")
+	h.subscriber("q", r.URL+"/a", "")
 	var want []string
 	for i := range 5 {
 		_, end := h.notifier(nil)
@@ -250,7 +250,7 @@ func TestTheSchedule(t *testing.T) {
 		}
 	}
 	const options = `{"_retry_policy": {"retries_with_no_delay": 2, "minimum_delay_retries": 1, "minimum_delay": 5, "maximum_delay": 17, "maximum_delay_retries": 1}}`
-	id := h.subscribe("q", r.URL+"/a", options)
+	id := h.subscriber("q", r.URL+"/a", options)
 	h.notifier(nil)
 	ids := h.postBodies("q", `"bad"`, `"good"`)
 	started := h.clock()
@@ -300,7 +300,7 @@ func TestAnswersThatAreFinalOrNot(t *testing.T) {
 			w.WriteHeader(429)
 		}
 	}
-	gone, busy := h.subscribe("q", r.URL+"/gone", ""), h.subscribe("q", r.URL+"/busy", "")
+	gone, busy := h.subscriber("q", r.URL+"/gone", ""), h.subscriber("q", r.URL+"/busy", "")
 	h.notifier(nil)
 	h.postBodies("q", `1`)
 	h.eventually("both have answered", func() bool { return len(h.attempts(gone)) == 1 && len(h.attempts(busy)) == 1 })
@@ -327,8 +327,8 @@ func TestDelayedAndExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(h, commands.CreateQueue{Queue: queue("late"), Metadata: metadata})
-	late := h.subscribe("late", r.URL+"/late", "")
-	h.subscribe("q", r.URL+"/q", "")
+	late := h.subscriber("late", r.URL+"/late", "")
+	h.subscriber("q", r.URL+"/q", "")
 	h.post("q", 1, 60)
 	h.advance(61 * time.Second)
 	deleted := h.postBodies("q", `"deleted"`)
@@ -411,7 +411,7 @@ func TestManySubscribers(t *testing.T) {
 		}
 	}
 	for i := range subscribers {
-		h.subscribe("q", fmt.Sprintf("%s/%d", r.URL, i), "")
+		h.subscriber("q", fmt.Sprintf("%s/%d", r.URL, i), "")
 	}
 	ends := []func(){}
 	for range 2 { // as if the lock did not hold

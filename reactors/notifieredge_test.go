@@ -14,7 +14,7 @@ import (
 // TestACursorInTheMiddleOfAPost: of a post that was delivered in part the rest is.
 func TestACursorInTheMiddleOfAPost(t *testing.T) {
 	h, r := newHouse(t), newReceiver(t)
-	id := h.subscribe("q", r.URL+"/a", "")
+	id := h.subscriber("q", r.URL+"/a", "")
 	ids := h.postBodies("q", `1`, `2`, `3`)
 	versions := run(h, commands.ReportDeliveries{Queue: queue("q"), Reports: []commands.DeliveryReport{
 		{Subscription: id, Version: 1, Cursor: domain.PostingPlace(ids[0])},
@@ -38,7 +38,7 @@ func TestWhoWantsNothingIsLeftAlone(t *testing.T) {
 			w.WriteHeader(500)
 		}
 	}
-	id := h.subscribe("q", r.URL+"/a", "")
+	id := h.subscriber("q", r.URL+"/a", "")
 	n, _ := h.notifier(nil)
 	h.postBodies("q", `1`)
 	h.eventually("it waits", func() bool { return h.waiting() == 1 && len(h.attempts(id)) == 4 })
