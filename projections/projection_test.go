@@ -315,7 +315,7 @@ func (w *walk) step() {
 	queue := w.id(name)
 	switch rapid.SampledFrom([]string{
 		"post", "post", "post", "many", "claim", "claim", "claim", "renew", "release", "delete", "pop", "purge",
-		"patch", "delete queue", "create", "sweep", "sweep", "subscribe", "subscribe", "subscription", "subscription",
+		"patch", "delete queue", "create", "sweep", "sweep", "subscribe", "subscribe", "subscription", "subscription", "deliver",
 		"revoke", "revoke", "revoke all",
 	}).Draw(w.T, "step") {
 	case "post":
@@ -358,6 +358,10 @@ func (w *walk) step() {
 		w.sweep()
 	case "subscribe":
 		w.subscribe(queue)
+	case "deliver":
+		if len(w.subscribed) > 0 {
+			w.deliver(queue, rapid.SampledFrom(w.subscribed).Draw(w.T, "subscription"))
+		}
 	case "subscription":
 		if len(w.subscribed) > 0 {
 			w.changeSubscription(queue, rapid.SampledFrom(w.subscribed).Draw(w.T, "subscription"))
