@@ -204,7 +204,7 @@ func TestRoundTripsOfABatch(t *testing.T) {
 	for i := range 20 {
 		subscribers = append(subscribers, giver(ctx, e, subscribe(known, fmt.Sprint("http://h/", i)), new(domain.SubscriptionID)))
 	}
-	count("subscriptions", 5, subscribers...)
+	count("subscriptions", 6, subscribers...) // two of them write: the list, and where deliveries begin
 	count("claims and deletes", 6,
 		func() error { _, err := commands.Run(ctx, e, claim(known, 2)); return err },
 		func() error { _, err := commands.Run(ctx, e, claim(known, 2)); return err },

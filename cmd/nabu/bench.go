@@ -48,6 +48,7 @@ Scenarios:
   read        the ledger read with all columns and decoded, beside Rows.Scan alone
   replicas    post with one nabu, and with two and three on the same PostgreSQL
   delay       post with a millisecond of network between nabu and its PostgreSQL
+  deliver     post while nobody, one and ten have subscribed, and see when it arrives
   footprint   memory, and the time to the first answer
   endurance   cycle at half of what it can do, for sixty times --duration, with a
               snapshot held open for half of that
