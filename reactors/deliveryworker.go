@@ -146,8 +146,11 @@ func (w *worker) serveNew(ctx context.Context) (n int, err error) {
 		if !isPost {
 			continue
 		}
-		for i := range posted.Messages {
-			m := notifiedOf(recorded.Position, recorded.RecordedAt, posted, i)
+		if posted, err = w.Open(ctx, posted); err != nil {
+			return n, err
+		}
+		for _, its := range posted.Messages {
+			m := notifiedOf(recorded.RecordedAt, its)
 			if m.place <= w.cursor {
 				continue
 			}
@@ -352,8 +355,8 @@ func (w *worker) confirm(ctx context.Context, waiting projections.Waiting) ([]do
 	})
 }
 
-// find reads the messages of what waits. One that is not in the ledger is the zero value,
-// which has expired.
+// find reads the messages of what waits. One that nobody can read any more is the zero
+// value, which has expired.
 func (w *worker) find(ctx context.Context, due []projections.Waiting) (map[domain.Place]notified, error) {
 	var positions []int64
 	asked := map[int64]bool{}
@@ -367,15 +370,18 @@ func (w *worker) find(ctx context.Context, due []projections.Waiting) (map[domai
 	if err != nil {
 		return nil, err
 	}
-	byPosition := make(map[int64]eventstore.RecordedEvent, len(events))
-	for _, e := range events {
-		byPosition[e.Position] = e
-	}
 	found := make(map[domain.Place]notified, len(due))
-	for _, waiting := range due {
-		position, index := waiting.Place.Parts()
-		if posted, ok := byPosition[position].Event.(domain.MessagesPosted); ok && index < len(posted.Messages) {
-			found[waiting.Place] = notifiedOf(position, byPosition[position].RecordedAt, posted, index)
+	for _, recorded := range events {
+		posted, isPost := recorded.Event.(domain.MessagesPosted)
+		if !isPost {
+			continue
+		}
+		if posted, err = w.Open(ctx, posted); err != nil {
+			return nil, err
+		}
+		for _, its := range posted.Messages {
+			m := notifiedOf(recorded.RecordedAt, its)
+			found[m.place] = m
 		}
 	}
 	return found, nil

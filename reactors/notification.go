@@ -18,23 +18,17 @@ type notified struct {
 	ttl     int // seconds
 	delay   int // seconds; 0: none
 	body    string
-	posted  time.Time
 	visible time.Time // when its delay is over
 	expires time.Time
 }
 
-// notifiedOf is a message of an event.
-func notifiedOf(position int64, at time.Time, e domain.MessagesPosted, i int) notified {
-	m := e.Messages[i]
+// notifiedOf is a message that was posted at a time, with its body in plain text.
+func notifiedOf(at time.Time, m domain.PostedMessage) notified {
 	return notified{
-		place: domain.PlaceOf(position, i), id: m.ID, ttl: m.TTL, delay: m.Delay, body: plainBody(m.Body), posted: at,
+		place: domain.PostingPlace(m.ID), id: m.ID, ttl: m.TTL, delay: m.Delay, body: m.Body,
 		visible: at.Add(time.Duration(m.Delay) * time.Second), expires: at.Add(time.Duration(m.TTL) * time.Second),
 	}
 }
-
-// plainBody is a body as subscribers get it. Everything that filters or sends one gets it
-// from here.
-func plainBody(stored string) string { return stored }
 
 // options are those of a subscription that concern a delivery. What has another type than
 // it should counts as not given: options are kept as they came.

@@ -72,6 +72,9 @@ type NotifierConfig struct {
 	Ledger   eventstore.Tx // where posts are read
 	Deliver  Deliverer
 	Confirm  Confirmer
+	// Open makes the bodies of a post plain; nil: they are. Those that nobody can read any
+	// more are left out.
+	Open func(context.Context, domain.MessagesPosted) (domain.MessagesPosted, error)
 	// Required: nothing is delivered to a subscriber that has not confirmed.
 	Required bool
 	Log      *slog.Logger
@@ -99,6 +102,9 @@ type Notifier struct {
 func NewNotifier(cfg NotifierConfig) *Notifier {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Open == nil {
+		cfg.Open = func(_ context.Context, e domain.MessagesPosted) (domain.MessagesPosted, error) { return e, nil }
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(Delivery) {}

@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"nabu/commands"
+	"nabu/domain"
 	"nabu/internal/mail"
+	"nabu/internal/sealing"
 	"nabu/internal/signedurl"
 	"nabu/internal/webhook"
 	"nabu/projections"
@@ -55,7 +57,7 @@ func newPostman(cfg config, listens net.Addr) (*reactors.Postman, error) {
 // newNotifier makes the notifier, and puts its metrics into the registry.
 func newNotifier(
 	cfg config, listens net.Addr, db *database, executor *commands.Executor, key signedurl.Key,
-	registry *prometheus.Registry, log *slog.Logger,
+	keys *sealing.Keys, registry *prometheus.Registry, log *slog.Logger,
 ) (*reactors.Notifier, error) {
 	postman, err := newPostman(cfg, listens)
 	if err != nil {
@@ -69,6 +71,9 @@ func newNotifier(
 	return reactors.NewNotifier(reactors.NotifierConfig{
 		Executor: executor, Views: views, Ledger: db.read, Deliver: postman, Required: cfg.RequireConfirmation, Log: log,
 		Confirm: reactors.Confirmations{Key: key, Endpoint: cfg.MessagingPublicEndpoint, Page: cfg.ExternalConfirmationURL},
+		Open: func(ctx context.Context, e domain.MessagesPosted) (domain.MessagesPosted, error) {
+			return projections.OpenPosted(ctx, keys, e)
+		},
 		Observe: m.observe,
 	}), nil
 }

@@ -118,7 +118,7 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	notifier, err := newNotifier(s.config, listener.Addr(), s.database, s.executor, signingKey, m.registry, s.log)
+	notifier, err := newNotifier(s.config, listener.Addr(), s.database, s.executor, signingKey, s.keys, m.registry, s.log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
