@@ -42,6 +42,13 @@ func (s *sealed) holdKeys(keys ...*sealing.DataKey) {
 
 var errCannotSeal = domain.Errorf(domain.Unavailable, "the queue's messages are to be encrypted, and this server has no key for that")
 
+// holds tells whether the key that a queue's messages are sealed with is held. The one that
+// is remembered may be of the queue that had the name before.
+func (s *sealed) holds(q queueState) bool {
+	k := s.held[q.key]
+	return k != nil && k.Queue.Number == q.State.Number
+}
+
 // seal seals posted messages with their queue's data key. The first ones make it; it is
 // kept in the transaction that appends them.
 func (s *State) seal(id domain.QueueID, posted domain.MessagesPosted) (domain.MessagesPosted, error) {
@@ -83,11 +90,12 @@ func (s *State) recallKeys(commands []*pending) bool {
 		if !p.needs.Timeless || !q.State.Encrypts() {
 			continue
 		}
-		k := s.keys.Known(q.key)
-		if k == nil {
+		if k := s.keys.Known(q.key); k != nil {
+			s.holdKeys(k)
+		}
+		if !s.holds(q) {
 			return false
 		}
-		s.holdKeys(k)
 	}
 	return true
 }
@@ -133,7 +141,7 @@ func (e *Executor) loadSealingKeys(ctx context.Context, w *work) error {
 	var numbers []int64
 	for _, p := range w.commands {
 		q := w.state.queues[p.needs.Queue]
-		if p.needs.Timeless && q.State.Encrypts() && w.state.held[q.key] == nil && missing[q.State.Number] == (domain.QueueID{}) {
+		if p.needs.Timeless && q.State.Encrypts() && !w.state.holds(q) && missing[q.State.Number] == (domain.QueueID{}) {
 			missing[q.State.Number] = p.needs.Queue
 			numbers = append(numbers, q.State.Number)
 		}

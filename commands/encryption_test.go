@@ -139,6 +139,28 @@ func TestAKeyThatWasForgottenIsLoadedAgain(t *testing.T) {
 	h.keysKept()
 }
 
+// TestAQueueMadeAgainKeepsItsKey: the key that is remembered of the queue that had the name
+// before is of no use to it, and the one it gets is stored.
+func TestAQueueMadeAgainKeepsItsKey(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	var got []commands.Taken
+	for range 3 {
+		run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
+		run(t, e, post(orders, `0`)) // makes the key
+		run(t, e, post(orders, `1`)) // gets to know it
+		e.Keys.Forget()
+		run(t, e, post(orders, `2`)) // gets to know it again
+		got = run(t, e, claim(orders, 3))
+		if text := h.opened(e, orders, got); text != "0 1 2" {
+			t.Fatalf("got %s", text)
+		}
+		run(t, e, commands.DeleteQueue{Queue: orders})
+	}
+	h.sound()
+	h.keysKept()
+}
+
 // TestOneBatchMakesOneKey: whatever is posted to a queue in the batch that makes it, or
 // that makes it encrypt.
 func TestOneBatchMakesOneKey(t *testing.T) {

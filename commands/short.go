@@ -48,8 +48,8 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 			return NoWay, true, nil
 		}
 	}
-	if w.state.locked || !e.Projector.Covers(w.batch.Events) {
-		return ShortWay, false, nil
+	if w.state.locked || len(w.state.made) > 0 || !e.Projector.Covers(w.batch.Events) {
+		return ShortWay, false, nil // a data key is looked up or kept in a transaction
 	}
 	w.uncertain = true
 	at, _, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch)

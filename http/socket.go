@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,10 +52,9 @@ func newSocket(s *Server, r *http.Request) *socket {
 
 // begin takes the connection over.
 func (w *socket) begin(conn *websocket.Conn) {
-	w.turn.Lock() // the timer may be quick
-	defer w.turn.Unlock()
 	w.conn = conn
-	w.keeper = time.AfterFunc(w.WebSockets.Ping, w.keepAlive)
+	w.keeper = time.AfterFunc(math.MaxInt64, w.keepAlive) // it resets itself, and must find itself
+	w.keeper.Reset(w.WebSockets.Ping)
 }
 
 // serve reads and answers frames until the connection ends.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -226,12 +227,12 @@ func postmaster(t *testing.T, data string) int {
 func TestMigrateUpStartsAPrivatePostgreSQLForTheMoment(t *testing.T) {
 	t.Parallel()
 	data := newDataDir(t)
-	for _, says := range []string{"3 of 3 steps", "0 of 3 steps"} {
+	for _, says := range []string{`^([1-9]\d*) of \d+ steps were missing and are taken\n$`, `^0 of [1-9]\d* steps`} {
 		var out bytes.Buffer
 		if err := run(t.Context(), []string{"migrate", "up", "--data-dir", data}, cleanEnviron(), &out); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(out.String(), says) {
+		if !regexp.MustCompile(says).MatchString(out.String()) {
 			t.Errorf("%q does not say %q", out.String(), says)
 		}
 	}
