@@ -375,6 +375,13 @@ func TestWebSocketSurvivesHostileClients(t *testing.T) {
 			}
 		}
 	})
+	a.dial("/v2", false).ask("queue_list", `{}`, 200)
+	a.recorded()
+}
+
+func TestWebSocketRefusesLargeFrames(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t).stopWith() // no pings: the answer to one could not be written any more
 	w := a.dial("/v2", false)
 	w.send(`{"action": "` + strings.Repeat("a", int(a.server.maxFrame())) + `"}`)
 	w.closed(websocket.StatusMessageTooBig)
