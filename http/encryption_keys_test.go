@@ -103,8 +103,8 @@ func TestReadersHaveTheRightKeyOrNone(t *testing.T) {
 	none := a.replica(func(cfg *Config) {
 		cfg.Views = &projections.Views{DB: a.DB(), Now: a.Now}
 		cfg.Limits.Encryption = false
-	})
-	for name, r := range map[string]*api{"no key": none, "another key": a.replica(withEncryption(wrongMasters))} {
+	}).alone()
+	for name, r := range map[string]*api{"no key": none, "another key": a.replica(withEncryption(wrongMasters)).alone()} {
 		for _, path := range []string{"/messages?echo=true", "/messages?ids=" + id, "/messages/" + id} {
 			if got := r.send("GET", "/v2/queues/q"+path, strings.NewReader("")); got.status != 503 {
 				t.Errorf("%s: GET %s: %d %s", name, path, got.status, got.body)
@@ -121,8 +121,8 @@ func TestReadersHaveTheRightKeyOrNone(t *testing.T) {
 // reading, and the old one is of no use afterwards.
 func TestRotationWhileServing(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t, withEncryption(testMasters+"\n"+newMaster)) // first everybody gets to know it
-	b := a.replica(withEncryption(rotatedMasters))
+	a := newAPI(t, withEncryption(testMasters+"\n"+newMaster)).alone() // first everybody gets to know it
+	b := a.replica(withEncryption(rotatedMasters)).alone()
 	a.call("PUT", "/v2/queues/q", encrypting, 201)
 	var want []string
 	post := func(r *api) {
@@ -143,7 +143,7 @@ func TestRotationWhileServing(t *testing.T) {
 	post(b)
 	keysOf(b.server.Config).Forget()
 	post(b)
-	c := a.replica(withEncryption(newMaster)) // without the old one
+	c := a.replica(withEncryption(newMaster)).alone() // without the old one
 	post(c)
 	for name, r := range map[string]*api{"a": a, "b": b, "c": c} {
 		if got := r.call("GET", "/v2/queues/q/messages?echo=true", "", 200).bodies(); got != strings.Join(want, "|") {
