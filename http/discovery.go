@@ -99,7 +99,7 @@ func (s *Server) showHome(c *call) error {
 const pingTimeout = 2 * time.Second
 
 func (s *Server) databaseReachable(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout) // see projections.Views
 	defer cancel()
 	return s.Database.PingContext(ctx) == nil
 }

@@ -212,7 +212,7 @@ type Body struct {
 // Whoever shows or sends bodies gets them here. It asks the database only for keys that
 // are not remembered. It fails with ErrLocked.
 func (k *Keys) Open(ctx context.Context, project string, bodies []Body) error {
-	held, err := k.hold(ctx, bodies)
+	held, err := k.hold(context.WithoutCancel(ctx), bodies) // a cancellation may break a pooler
 	if err != nil {
 		return err
 	}
