@@ -40,8 +40,12 @@ func (s *Server) claimWaiting(ctx context.Context, c *call, cmd commands.ClaimMe
 	defer func() { turn.Leave(len(taken), looked) }()
 	over := s.startWaiting(c, wait)
 	defer over.Stop()
-	look := func(ctx context.Context) ([]commands.Taken, error) {
-		taken, err := commands.Run(ctx, s.Executor, cmd)
+	look := func(ctx context.Context) (taken []commands.Taken, err error) {
+		looked = false
+		if err = s.stillSigned(c); err != nil {
+			return nil, err
+		}
+		taken, err = commands.Run(ctx, s.Executor, cmd)
 		looked = err == nil
 		return taken, err
 	}
@@ -82,6 +86,12 @@ func (s *Server) listWaiting(c *call, list projections.MessageList, wait time.Du
 	defer cancel()
 	over := s.startWaiting(c, wait)
 	defer over.Stop()
+	look := func() (page projections.MessagePage, err error) {
+		if err := s.stillSigned(c); err != nil {
+			return page, err
+		}
+		return s.Views.Messages(ctx, list)
+	}
 	for {
 		// What becomes free after this is told, what was free before is seen.
 		after, known, err := s.Views.NextFree(ctx, list.Queue)
@@ -91,19 +101,29 @@ func (s *Server) listWaiting(c *call, list projections.MessageList, wait time.Du
 		if known {
 			s.News.Expect(list.Queue, after)
 		}
-		if page, err = s.Views.Messages(ctx, list); err != nil || len(page.Messages) > 0 {
+		if page, err = look(); err != nil || len(page.Messages) > 0 {
 			return page, err
 		}
 		select {
 		case <-heard:
 		case <-over.C:
-			return s.Views.Messages(ctx, list)
+			return look()
 		case <-s.stopping:
 			return page, nil
 		case <-ctx.Done():
 			return page, ctx.Err()
 		}
 	}
+}
+
+// stillSigned refuses a request whose signature has ended or was taken back since it
+// began to wait: what comes after that is not for its bearer.
+func (s *Server) stillSigned(c *call) error {
+	if c.caller.Signature == "" {
+		return nil
+	}
+	_, err := s.authenticate(c.Request())
+	return err
 }
 
 // startWaiting gives a request the time to wait on top of what every request has, and

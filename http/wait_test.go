@@ -265,6 +265,38 @@ func TestAWaitMayBeRepeated(t *testing.T) {
 	a.call("POST", ofClaims+"?wait=1", ``, 422, "Idempotency-Key", "k")
 }
 
+// Who waits with a signature gets nothing that comes after it was taken back, or after its
+// end; somebody else gets that.
+func TestAWaitEndsWithItsSignature(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(a *api){
+		"revoked": func(a *api) { a.call("POST", "/v2/queues/q/share/revoke", `{"all": true}`, 204) },
+		"expired": func(a *api) { a.advance(time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			began := time.Now()
+			u := a.share("q", `{"paths": ["claims", "messages"], "methods": ["GET", "POST"], "expires": "2026-03-01T10:01:00"}`)
+			claim := a.later("POST", ofClaims+"?wait=20", ``, u.show()...)
+			list := a.later("GET", ofMessages+"?wait=20", ``, u.show()...)
+			theirs := a.later("POST", ofClaims+"?wait=20", ``)
+			end(a)
+			a.post("q", ours, `[{"body": "not for them"}]`)
+			for _, got := range []answer{claim(), list()} {
+				if got.status != 404 || strings.Contains(got.body, "not for them") {
+					t.Errorf("%d: %s", got.status, got.body)
+				}
+			}
+			if got := theirs(); got.status != 201 {
+				t.Errorf("who waits behind them: %d: %s", got.status, got.body)
+			}
+			a.inTime(began)
+			a.readers(0)
+		})
+	}
+}
+
 // TestNobodyIsForgotten: consumers that wait get all that is posted beside them, long
 // before they would look by themselves, and each message once.
 func TestNobodyIsForgotten(t *testing.T) {
