@@ -9,7 +9,8 @@ import (
 	"nabu/domain"
 )
 
-// maxReaders are let in; who comes then is not told of anything.
+// maxReaders are let in who wait; who comes then is not told of anything. Followers are
+// let in besides.
 const maxReaders = 10_000
 
 // News tells those who wait for a queue that it may have something for them. It knows
@@ -21,7 +22,9 @@ const maxReaders = 10_000
 // Listeners all hear of everything. Those who are to take something stand in a line: of
 // them as many are called as there is something for, the first in the line first.
 type News struct {
-	readers atomic.Int64 // without any, a commit costs nothing here
+	// Without any of these a commit costs nothing here.
+	readers   atomic.Int64
+	followers atomic.Int64
 
 	mu     sync.Mutex
 	queues map[domain.QueueID]*audience
@@ -30,7 +33,7 @@ type News struct {
 // NewNews is without readers.
 func NewNews() *News { return &News{queues: map[domain.QueueID]*audience{}} }
 
-// Readers is how many wait, in line or as listeners.
+// Readers is how many wait, in line or as listeners; followers do not count.
 func (n *News) Readers() int { return int(n.readers.Load()) }
 
 // audience is everybody who waits for one queue.
@@ -48,12 +51,31 @@ type listener struct{ heard func() }
 // not block, nor call News. If there are too many readers, nothing is ever told, and ok is
 // false.
 func (n *News) Subscribe(queue domain.QueueID, heard func()) (cancel func(), ok bool) {
-	l := &listener{heard}
-	if !n.enter(queue, func(a *audience) { a.listeners[l] = struct{}{} }) {
+	if n.readers.Add(1) > maxReaders {
+		n.readers.Add(-1)
 		return func() {}, false
 	}
-	return sync.OnceFunc(func() { n.leave(queue, func(a *audience) { delete(a.listeners, l) }) }), true
+	return n.listen(queue, heard, &n.readers), true
 }
+
+// Follow is Subscribe for those of whom somebody else sees to it that there are not too
+// many. They take nobody's room who waits.
+func (n *News) Follow(queue domain.QueueID, heard func()) (cancel func()) {
+	n.followers.Add(1)
+	return n.listen(queue, heard, &n.followers)
+}
+
+func (n *News) listen(queue domain.QueueID, heard func(), counted *atomic.Int64) (cancel func()) {
+	l := &listener{heard}
+	n.enter(queue, func(a *audience) { a.listeners[l] = struct{}{} })
+	return sync.OnceFunc(func() {
+		n.leave(queue, func(a *audience) { delete(a.listeners, l) })
+		counted.Add(-1)
+	})
+}
+
+// nobody tells that there is nobody to be told of anything.
+func (n *News) nobody() bool { return n.readers.Load() == 0 && n.followers.Load() == 0 }
 
 // Expect lets a queue's readers be told after a while: something becomes free then.
 func (n *News) Expect(queue domain.QueueID, after time.Duration) {
@@ -66,7 +88,7 @@ func (n *News) Expect(queue domain.QueueID, after time.Duration) {
 
 // Stir says that any queue may have something, and nobody knows which.
 func (n *News) Stir() {
-	if n.readers.Load() == 0 {
+	if n.nobody() {
 		return
 	}
 	n.mu.Lock()
@@ -77,12 +99,8 @@ func (n *News) Stir() {
 	}
 }
 
-// enter lets a reader in, if there is room.
-func (n *News) enter(queue domain.QueueID, join func(*audience)) bool {
-	if n.readers.Add(1) > maxReaders {
-		n.readers.Add(-1)
-		return false
-	}
+// enter lets somebody in who has been counted.
+func (n *News) enter(queue domain.QueueID, join func(*audience)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	a := n.queues[queue]
@@ -91,10 +109,9 @@ func (n *News) enter(queue domain.QueueID, join func(*audience)) bool {
 		n.queues[queue] = a
 	}
 	join(a)
-	return true
 }
 
-// leave lets a reader go. The last one takes the audience along.
+// leave lets somebody go, who is to be counted out afterwards. The last one takes the audience along.
 func (n *News) leave(queue domain.QueueID, part func(*audience)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -106,7 +123,6 @@ func (n *News) leave(queue domain.QueueID, part func(*audience)) {
 		}
 		delete(n.queues, queue)
 	}
-	n.readers.Add(-1)
 }
 
 // expect has the queue's readers told at the earliest moment of all that are expected.
@@ -139,7 +155,7 @@ func (a *audience) tell() {
 
 // told takes in what a batch has committed, or has found while it decided nothing.
 func (n *News) told(w *work) {
-	if n == nil || n.readers.Load() == 0 {
+	if n == nil || n.nobody() {
 		return
 	}
 	n.mu.Lock()

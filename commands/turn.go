@@ -36,9 +36,13 @@ const (
 // Line takes the last place in a queue's line, for somebody who wants so many messages at
 // most. It is to be left. If there are too many readers, ok is false and there is no place.
 func (n *News) Line(queue domain.QueueID, wants int) (t *Turn, ok bool) {
+	if n.readers.Add(1) > maxReaders {
+		n.readers.Add(-1)
+		return nil, false
+	}
 	t = &Turn{news: n, queue: queue, wants: wants, called: make(chan struct{}, 1)}
-	ok = n.enter(queue, func(a *audience) { t.at = a.line.PushBack(t) })
-	return t, ok
+	n.enter(queue, func(a *audience) { t.at = a.line.PushBack(t) })
+	return t, true
 }
 
 // Wait is called after a look that has found nothing. What it returns gets something when
@@ -67,6 +71,7 @@ func (t *Turn) Look() {
 // Leave gives the place up, with so many messages in hand. What it was called for and did
 // not take is for the next one: looked is whether the last look came to an end.
 func (t *Turn) Leave(got int, looked bool) {
+	defer t.news.readers.Add(-1)
 	t.news.leave(t.queue, func(a *audience) {
 		a.line.Remove(t.at)
 		switch {

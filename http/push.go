@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +20,9 @@ import (
 const (
 	// maxPushes is how many subscriptions a connection may have.
 	maxPushes = 100
+	// pushesEach is how many subscriptions there may be on all connections together, for
+	// each connection that there may be.
+	pushesEach = 5
 	// maxDelayed is how many messages of a subscription may wait for their delay to be
 	// over. If there are more, what follows them is read when they have been sent.
 	maxDelayed = 1000
@@ -32,6 +37,9 @@ type pushes struct {
 	ended   bool
 	binary  bool // the encoding of the last subscription
 	running sync.WaitGroup
+	// everybodys is how many subscriptions all connections have.
+	everybodys *atomic.Int64
+	most       int64 // of those
 }
 
 // push sends what is posted to a queue on a connection.
@@ -49,8 +57,10 @@ type push struct {
 }
 
 var (
-	errSubscribed    = domain.Errorf(domain.Conflict, "the connection is subscribed to the queue already")
-	errTooManyPushes = domain.Errorf(domain.Invalid, "a connection may have at most %d subscriptions", maxPushes)
+	errSubscribed       = domain.Errorf(domain.Conflict, "the connection is subscribed to the queue already")
+	errTooManyPushes    = domain.Errorf(domain.Invalid, "a connection may have at most %d subscriptions", maxPushes)
+	errPushesEverywhere = problemf(http.StatusServiceUnavailable, "Service temporarily unavailable",
+		"All connections together have too many subscriptions.")
 )
 
 // may refuses a subscription that the connection may not have besides those that it has.
@@ -62,6 +72,9 @@ func (all *pushes) may(p *push) error {
 	}
 	if len(all.all) >= maxPushes {
 		return errTooManyPushes
+	}
+	if all.everybodys.Load() >= all.most { // or a few more, if some ask at the same time
+		return errPushesEverywhere
 	}
 	return nil
 }
@@ -75,6 +88,7 @@ func (all *pushes) add(p *push, binary bool) {
 	}
 	p.begun, p.cancel = time.Now(), func() {}
 	all.all[p.queue], all.binary = p, binary
+	all.everybodys.Add(1)
 }
 
 // begin lets a subscription send, if it is still there.
@@ -113,6 +127,7 @@ func (all *pushes) remove(id uuid.UUID) {
 		if p.id == id {
 			p.cancel()
 			delete(all.all, queue)
+			all.everybodys.Add(-1)
 		}
 	}
 }
@@ -126,6 +141,7 @@ func (all *pushes) leave(project string) {
 		if queue.Project != project {
 			p.cancel()
 			delete(all.all, queue)
+			all.everybodys.Add(-1)
 		}
 	}
 }
@@ -151,16 +167,13 @@ func (w *socket) push(ctx context.Context, p *push) {
 	news := make(chan struct{}, 1)
 	unheard := often
 	if w.News != nil {
-		cancel, told := w.News.Subscribe(p.queue, func() {
+		defer w.News.Follow(p.queue, func() {
 			select {
 			case news <- struct{}{}:
 			default: // it will look in any case
 			}
-		})
-		defer cancel()
-		if told {
-			unheard = seldom
-		}
+		})()
+		unheard = seldom
 	}
 	for {
 		next, err := w.pushAll(ctx, p)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -222,6 +223,34 @@ func TestWebSocketSubscriptionsEnd(t *testing.T) {
 	defer cancel()
 	go func() { _ = a.server.Shutdown(ctx) }()
 	w.closed(websocket.StatusGoingAway)
+}
+
+// TestWebSocketSubscriptionsOfAll: connections together do not have any number of
+// subscriptions, and take nobody's room who waits.
+func TestWebSocketSubscriptionsOfAll(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(cfg *Config) { cfg.WebSockets.Max = 2 }).alone().stopWith()
+	v, w := a.dial("/v2", false), a.dial("/v2", true)
+	var first struct {
+		ID string `json:"subscription_id"`
+	}
+	v.ask("subscription_create", `{"queue_name": "q0"}`, 201).into(&first)
+	for i := 1; i < 2*pushesEach; i++ {
+		w.ask("subscription_create", fmt.Sprintf(`{"queue_name": "q%d"}`, i), 201)
+	}
+	a.history()
+	v.refused("subscription_create", `{"queue_name": "one more"}`, 400, "")
+	v.refused("subscription_create", `{"queue_name": "one-more"}`, 503, "too many subscriptions")
+	a.recorded()
+	v.ask("subscription_delete", `{"queue_name": "q0", "subscription_id": "`+first.ID+`"}`, 204)
+	v.ask("subscription_create", `{"queue_name": "one-more"}`, 201)
+	v.refused("subscription_create", `{"queue_name": "q0"}`, 503, "too many subscriptions")
+	a.readers(0)
+	_ = w.conn.CloseNow()
+	for a.server.sockets.pushes.Load() != 1 {
+		runtime.Gosched()
+	}
+	v.ask("subscription_create", `{"queue_name": "q0"}`, 201)
 }
 
 // TestWebSocketSigned: a signature lets a bearer do what it is for, on the messages of

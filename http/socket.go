@@ -46,6 +46,7 @@ func newSocket(s *Server, r *http.Request) *socket {
 		}
 	}
 	w := &socket{Server: s, handshake: kept, asked: time.Now()}
+	w.pushes.everybodys, w.pushes.most = &s.sockets.pushes, int64(s.WebSockets.Max)*pushesEach
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -132,6 +133,7 @@ type sockets struct {
 	all     map[*socket]bool // true: it is open
 	closing bool
 	running sync.WaitGroup
+	pushes  atomic.Int64 // subscriptions of all connections
 }
 
 var errTooManySockets = problemf(http.StatusServiceUnavailable, "Service temporarily unavailable",
