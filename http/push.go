@@ -205,8 +205,11 @@ func (w *socket) pushAll(ctx context.Context, p *push) (next time.Duration, err 
 		if len(p.delayed) >= maxDelayed {
 			break
 		}
-		page, err := w.Views.Postings(ctx, p.queue, p.version)
-		if err != nil {
+		var page projections.Postings
+		if err := w.inTurn(ctx, func() (err error) {
+			page, err = w.Views.Postings(ctx, p.queue, p.version)
+			return err
+		}); err != nil {
 			return 0, err
 		}
 		if err := w.pushPage(ctx, p, page.Messages); err != nil {

@@ -108,6 +108,7 @@ type Server struct {
 	draining   atomic.Bool
 	stopping   chan struct{} // closed when nobody is to wait any more
 	stop       func()
+	crowd      chan struct{} // has room for those who may look, see inTurn
 }
 
 // New makes a server that is ready to serve.
@@ -119,7 +120,7 @@ func New(cfg Config) *Server {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
 	cfg.WebSockets = cfg.WebSockets.withDefaults()
-	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{})}
+	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.metrics.addActions(cfg.Registry, s.operations, s.sockets.count)
 	s.echo.IPExtractor = echo.ExtractIPDirect()

@@ -86,33 +86,54 @@ func (s *Server) listWaiting(c *call, list projections.MessageList, wait time.Du
 	defer cancel()
 	over := s.startWaiting(c, wait)
 	defer over.Stop()
-	look := func() (page projections.MessagePage, err error) {
-		if err := s.stillSigned(c); err != nil {
-			return page, err
-		}
-		return s.Views.Messages(ctx, list)
+	look := func(last bool) (page projections.MessagePage, err error) {
+		err = s.inTurn(ctx, func() (err error) {
+			if err = s.stillSigned(c); err != nil {
+				return err
+			}
+			if !last {
+				// What becomes free after this is told, what was free before is seen.
+				after, known, err := s.Views.NextFree(ctx, list.Queue)
+				if err != nil {
+					return err
+				}
+				if known {
+					s.News.Expect(list.Queue, after)
+				}
+			}
+			page, err = s.Views.Messages(ctx, list)
+			return err
+		})
+		return page, err
 	}
 	for {
-		// What becomes free after this is told, what was free before is seen.
-		after, known, err := s.Views.NextFree(ctx, list.Queue)
-		if err != nil {
-			return page, err
-		}
-		if known {
-			s.News.Expect(list.Queue, after)
-		}
-		if page, err = look(); err != nil || len(page.Messages) > 0 {
+		if page, err = look(false); err != nil || len(page.Messages) > 0 {
 			return page, err
 		}
 		select {
 		case <-heard:
 		case <-over.C:
-			return look()
+			return look(true)
 		case <-s.stopping:
 			return page, nil
 		case <-ctx.Done():
 			return page, ctx.Err()
 		}
+	}
+}
+
+// lookers is how many of those who were told of the same news ask the database at once.
+// Everybody else's requests share its connections with them.
+const lookers = 4
+
+// inTurn does something of which many may want the same at this moment.
+func (s *Server) inTurn(ctx context.Context, look func() error) error {
+	select {
+	case s.crowd <- struct{}{}:
+		defer func() { <-s.crowd }()
+		return look()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -8,10 +8,12 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"nabu/domain"
+	"nabu/projections"
 )
 
 // later sends a request that waits, and returns when it does, and how to get its answer.
@@ -294,6 +296,70 @@ func TestAWaitEndsWithItsSignature(t *testing.T) {
 			a.inTime(began)
 			a.readers(0)
 		})
+	}
+}
+
+// crowded counts who asks it for messages at once.
+type crowded struct {
+	Views
+	now, most atomic.Int64
+}
+
+func (v *crowded) Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error) {
+	v.enter()
+	defer v.now.Add(-1)
+	return v.Views.Messages(ctx, list)
+}
+
+func (v *crowded) Postings(ctx context.Context, queue domain.QueueID, after int64) (projections.Postings, error) {
+	v.enter()
+	defer v.now.Add(-1)
+	return v.Views.Postings(ctx, queue, after)
+}
+
+func (v *crowded) enter() {
+	for now := v.now.Add(1); ; {
+		most := v.most.Load()
+		if now <= most || v.most.CompareAndSwap(most, now) {
+			break
+		}
+	}
+	for range 10_000 { // whoever else wants to comes in
+		runtime.Gosched()
+	}
+}
+
+// Those who were told of the same message look one after the other, few at once.
+func TestACrowdDoesNotLookAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, pushed := range []bool{false, true} {
+		var v *crowded
+		a := newAPI(t, func(cfg *Config) { v = &crowded{Views: cfg.Views}; cfg.Views = v }).stopWith()
+		const many = 10 * lookers
+		var listed []func() answer
+		var connected []*talk
+		for range many {
+			if !pushed {
+				listed = append(listed, a.later("GET", ofMessages+"?wait=20", ``))
+				continue
+			}
+			w := a.dial("/v2", false)
+			w.ask("subscription_create", `{"queue_name": "q"}`, 201)
+			connected = append(connected, w)
+		}
+		a.post("q", theirs, `[{"body": 1}]`)
+		for _, got := range listed {
+			if got := got(); !strings.Contains(got.body, `"body":1`) {
+				t.Errorf("%d: %s", got.status, got.body)
+			}
+		}
+		for _, w := range connected {
+			w.receive().is(`{"body": 1, "ttl": 3600, "queue_name": "q", "Message_Type": "Notification"}`)
+		}
+		// Before it waits each request looks like any other.
+		if most := v.most.Load(); most > lookers+1 {
+			t.Errorf("%d looked at once, pushed: %t", most, pushed)
+		}
 	}
 }
 
