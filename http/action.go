@@ -105,6 +105,9 @@ func (w *socket) answer(binary bool, data []byte) error {
 
 // handle takes a frame through Zaqar's checks, in its order, and carries it out.
 func (o *order) handle(data []byte) (err error) {
+	if most := o.maxFrame(); int64(len(data)) > most {
+		return domain.Errorf(domain.Malformed, "the frame must not be larger than %d bytes", most)
+	}
 	if o.frame, err = decodeFrame(o.binary, data); err != nil {
 		return err
 	}

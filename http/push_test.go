@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -247,9 +246,7 @@ func TestWebSocketSubscriptionsOfAll(t *testing.T) {
 	v.refused("subscription_create", `{"queue_name": "q0"}`, 503, "too many subscriptions")
 	a.readers(0)
 	_ = w.conn.CloseNow()
-	for a.server.sockets.pushes.Load() != 1 {
-		runtime.Gosched()
-	}
+	await(t, func() bool { return a.server.sockets.pushes.Load() == 1 })
 	v.ask("subscription_create", `{"queue_name": "q0"}`, 201)
 }
 

@@ -76,7 +76,7 @@ func (w *socket) next() bool {
 	buffer := getBuffer()
 	defer putBuffer(buffer)
 	slow := time.AfterFunc(w.WebSockets.Write, w.cut)
-	*buffer, err = readAll(r, *buffer)
+	*buffer, err = readFrame(r, *buffer, int(w.maxFrame()))
 	if slow.Stop(); err != nil {
 		return false
 	}
@@ -89,16 +89,22 @@ func (w *socket) next() bool {
 	return w.answer(kind == websocket.MessageBinary, *buffer) == nil
 }
 
-// readAll reads into a buffer what a frame holds; the connection bounds it.
-func readAll(r io.Reader, into []byte) ([]byte, error) {
+// readFrame reads into a buffer what a frame holds. Of one that is larger than most it keeps
+// a byte more than that, for handle to refuse it: a connection that ended on what is still
+// being sent would not tell the client why.
+func readFrame(r io.Reader, into []byte, most int) ([]byte, error) {
 	for {
+		if len(into) > most {
+			_, err := io.Copy(io.Discard, r) // the connection bounds it
+			return into[:most+1], err
+		}
 		if len(into) == cap(into) {
 			into = slices.Grow(into, 512)
 		}
 		n, err := r.Read(into[len(into):cap(into)])
 		into = into[:len(into)+n]
 		if errors.Is(err, io.EOF) {
-			return into, nil
+			return into[:min(len(into), most+1)], nil
 		}
 		if err != nil {
 			return into, err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -204,6 +205,14 @@ func TestWebSocketHandshake(t *testing.T) {
 	handshake := []string{"Connection", "keep-alive, Upgrade", "Upgrade", "WebSocket", "Sec-WebSocket-Version", "13",
 		"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Client-ID", "", "X-Project-ID", ""}
 	with := func(headers ...string) []string { return append(append([]string{}, handshake...), headers...) }
+	old := httptest.NewRequestWithContext(t.Context(), "GET", "/v2", nil)
+	old.ProtoMinor = 0
+	for i := 0; i < len(handshake); i += 2 {
+		old.Header.Set(handshake[i], handshake[i+1])
+	}
+	w := httptest.NewRecorder()
+	a.server.Handler().ServeHTTP(w, old)
+	answer{TB: t, status: w.Code, header: w.Header(), body: w.Body.String()}.refused("Invalid handshake")
 	a.call("GET", "/v2", ``, 400, with("Sec-WebSocket-Version", "8")...).refused("Invalid handshake")
 	a.call("GET", "/v2", ``, 400, with("Sec-WebSocket-Key", "x")...).refused("Invalid handshake")
 	a.call("GET", "/v2", ``, 400, with("Sec-WebSocket-Key", "")...).refused("Invalid handshake")
@@ -323,6 +332,27 @@ func rawFrame(head byte, payload string) []byte {
 	return append(append(frame, 0, 0, 0, 0), payload...)
 }
 
+// TestWebSocketRefusesLargeFrames: a client that sends too much is told so, and may go on.
+func TestWebSocketRefusesLargeFrames(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t).stopWith()
+	w := a.dial("/v2", false)
+	for _, bytes := range []int{0, 1, 1_000_000, maxDiscarded - int(a.server.maxFrame())} {
+		w.send(`{"action": "` + strings.Repeat("a", int(a.server.maxFrame())-14+bytes) + `"}`)
+		want := "not a valid action"
+		if bytes > 0 {
+			want = "must not be larger than"
+		}
+		if got := w.receive(); !strings.Contains(got.body, want) || !strings.Contains(got.body, `"status":400`) {
+			t.Errorf("%d bytes too many: %.200s", bytes, got.body)
+		}
+	}
+	w.ask("queue_list", `{}`, 200)
+	w.send(strings.Repeat("a", maxDiscarded+1))
+	w.closed(websocket.StatusMessageTooBig)
+	a.recorded()
+}
+
 func TestWebSocketSurvivesHostileClients(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(cfg *Config) {
@@ -379,16 +409,6 @@ func TestWebSocketSurvivesHostileClients(t *testing.T) {
 			}
 		}
 	})
-	a.dial("/v2", false).ask("queue_list", `{}`, 200)
-	a.recorded()
-}
-
-func TestWebSocketRefusesLargeFrames(t *testing.T) {
-	t.Parallel()
-	a := newAPI(t).stopWith() // no pings: the answer to one could not be written any more
-	w := a.dial("/v2", false)
-	w.send(`{"action": "` + strings.Repeat("a", int(a.server.maxFrame())) + `"}`)
-	w.closed(websocket.StatusMessageTooBig)
 	a.dial("/v2", false).ask("queue_list", `{}`, 200)
 	a.recorded()
 }

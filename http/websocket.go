@@ -83,6 +83,9 @@ func asksFor(headers []string, item string) bool {
 
 // checkHandshake refuses what the library would refuse in words of its own.
 func (s *Server) checkHandshake(r *http.Request) error {
+	if !r.ProtoAtLeast(1, 1) {
+		return badRequest("Invalid handshake", "The request must be of HTTP/1.1.")
+	}
 	if r.Header.Get("Sec-Websocket-Version") != "13" {
 		return badRequest("Invalid handshake", "Sec-WebSocket-Version must be 13.")
 	}
@@ -152,7 +155,7 @@ func (open *sockets) open(s *Server, c echo.Context) error {
 		s.Log.Warn("websocket failed", "request_id", requestID(c), "error", err)
 		return nil // it has its answer, or can get none
 	}
-	conn.SetReadLimit(s.maxFrame())
+	conn.SetReadLimit(max(s.maxFrame(), maxDiscarded))
 	if !open.add(w, conn) {
 		open.remove(w)
 		_ = conn.CloseNow()
