@@ -16,11 +16,16 @@ import (
 // destroyKeys destroys a queue's keys, as another replica does that has no master key.
 func (a *api) destroyKeys(queue string) []domain.KeyID {
 	a.Helper()
+	return a.destroyKeysOf(domain.QueueID{Project: "p1", Name: queue})
+}
+
+func (a *api) destroyKeysOf(queue domain.QueueID) []domain.KeyID {
+	a.Helper()
 	cfg := a.executor.Config
 	cfg.Keys = nil
 	other := commands.NewExecutor(cfg)
 	defer func() { _ = other.Close(context.Background()) }()
-	keys, err := commands.Run(a.Context(), other, commands.DestroyKeys{Queue: domain.QueueID{Project: "p1", Name: queue}})
+	keys, err := commands.Run(a.Context(), other, commands.DestroyKeys{Queue: queue})
 	if err != nil {
 		a.Fatal(err)
 	}
@@ -77,16 +82,7 @@ func TestDestroyedKeys(t *testing.T) {
 	a.reads("q", id, `"new"`)
 	checked(t, a)
 
-	views := a.server.Views.(*projections.Views)
-	found, err := views.Unreadable(t.Context(), keys, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range found {
-		if _, err := commands.Run(t.Context(), a.executor, commands.DeleteMessages{Queue: f.Queue, IDs: f.IDs}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	a.clearUnreadable(keys)
 	if n := a.count(`SELECT count(*) FROM messages WHERE key = $1`, keys[0].String()); n != 0 {
 		t.Errorf("%d messages are left", n)
 	}

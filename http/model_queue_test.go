@@ -42,6 +42,7 @@ type modelMessage struct {
 	hidden           time.Time // until then it is delayed
 	claim            string    // the live claim that holds it
 	claimed          int       // how often
+	sealed           queueName // with a key of this queue; zero: it is not
 }
 
 type modelClaim struct {
@@ -290,6 +291,9 @@ func (w *world) post(name queueName, client string, messages []newMessage, ids [
 	q = w.need(name)
 	resources, named := list{}, []string{}
 	for _, m := range made {
+		if q.encrypts() {
+			m.sealed = name
+		}
 		w.place(q, m)
 		w.posted[m.id] = m.place
 		resources = append(resources, name.path()+"/messages/"+m.id)

@@ -3,6 +3,7 @@ package http
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ type kind struct {
 }
 
 func (m *machine) kinds() map[string]kind {
-	return map[string]kind{
+	kinds := map[string]kind{
 		"post":         {12, m.post},
 		"create queue": {1, m.createQueue},
 		"change queue": {3, m.changeQueue},
@@ -45,6 +46,10 @@ func (m *machine) kinds() map[string]kind {
 		"wait":         {6, m.wait},
 		"sweep":        {2, m.sweep},
 	}
+	if m.world.encryption {
+		maps.Copy(kinds, m.encryptionKinds())
+	}
+	return kinds
 }
 
 // wait lets seconds go by, and looks at the queue.
