@@ -37,7 +37,9 @@ func (s *Server) claimWaiting(ctx context.Context, c *call, cmd commands.ClaimMe
 		return commands.Run(ctx, s.Executor, cmd)
 	}
 	looked := false
-	defer func() { turn.Leave(len(taken), looked) }()
+	// With a key it may get what was claimed before, and leave what it was called for.
+	_, keyed := c.Request().Header[headerIdempotencyKey]
+	defer func() { turn.Leave(len(taken), looked && !keyed) }()
 	over := s.startWaiting(c, wait)
 	defer over.Stop()
 	look := func(ctx context.Context) (taken []commands.Taken, err error) {

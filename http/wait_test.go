@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"nabu/commands"
 	"nabu/domain"
 	"nabu/projections"
 )
@@ -361,6 +362,35 @@ func TestACrowdDoesNotLookAtOnce(t *testing.T) {
 			t.Errorf("%d looked at once, pushed: %t", most, pushed)
 		}
 	}
+}
+
+// Who is called, and gets for its key what was claimed before, has taken nothing of what it
+// was called for.
+func TestARepeatedWaitTakesNoCallAlong(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	began := time.Now()
+	const path = ofClaims + "?wait=20&limit=1"
+	var batches atomic.Int64
+	a.executor.Observe = func(commands.BatchReport) { batches.Add(1) }
+	first := a.later("POST", path, ``, "Idempotency-Key", "k")
+	for batches.Load() == 0 {
+		runtime.Gosched()
+	}
+	a.call("POST", "/v2/queues/other/claims", ``, 204) // decided when the first look is answered
+	again := a.later("POST", path, ``, "Idempotency-Key", "k")
+	behind := a.later("POST", path, ``)
+	a.post("q", theirs, `[{"body": "one"}]`)
+	one := first()
+	a.post("q", theirs, `[{"body": "two"}]`)
+	if got := again(); one.status != 201 || got.status != 201 || got.body != one.body {
+		t.Errorf("the claims of one key: %d %s, %d %s", one.status, one.body, got.status, got.body)
+	}
+	if got := behind(); !strings.Contains(got.body, "two") {
+		t.Errorf("%d: %s", got.status, got.body)
+	}
+	a.inTime(began)
+	a.readers(0)
 }
 
 // TestNobodyIsForgotten: consumers that wait get all that is posted beside them, long
