@@ -206,13 +206,13 @@ func (e *Executor) dropConn() {
 func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 	tail, err := eventstore.Begin(ctx, e.conn, e.memory.provable())
 	if err != nil {
-		e.memory.forget() // so that the next try asks for nothing that may be in the way
+		e.forget() // so that the next try asks for nothing that may be in the way
 		return LongWay, err
 	}
 	if committed, err := e.wasCommitted(ctx, w); err != nil {
 		return LongWay, err
 	} else if committed {
-		e.memory.forget()
+		e.forget()
 		return LongWay, e.end(ctx, "ROLLBACK")
 	}
 	e.alone = !tail.Lost && len(tail.Events) == 0

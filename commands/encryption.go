@@ -207,9 +207,15 @@ func (e *Executor) keepKeys(ctx context.Context, s *State) error {
 // sealed with it.
 func (e *Executor) forgetDestroyed(s *State) {
 	if len(s.destroyed) > 0 {
-		e.memory.forget()
-		e.Keys.Forget()
+		e.forget()
 	}
+}
+
+// forget forgets everything. A memory that knows no head is not told what others have
+// destroyed, so keys are not remembered beyond one.
+func (e *Executor) forget() {
+	e.memory.forget()
+	e.Keys.Forget()
 }
 
 // forgetKeys forgets data keys once others may have destroyed some.

@@ -12,6 +12,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/pgtest"
 	"nabu/internal/sealing"
 	"nabu/projections"
 )
@@ -224,6 +225,33 @@ func TestADestroyedKeyIsOfNoUseInItsOwnBatch(t *testing.T) {
 		t.Errorf("got %q", text)
 	}
 	h.sound()
+	h.keysKept()
+}
+
+// TestADestructionWhoseAnswerIsLostForgetsTheKey, whichever call's answer that is.
+func TestADestructionWhoseAnswerIsLostForgetsTheKey(t *testing.T) {
+	server := pgtest.Open(t)
+	driver, db := openFaulty(t, server.URL())
+	h := &house{TB: t, db: server.DB()}
+	e := h.executor(db)
+	run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
+	for k, reached := 1, true; reached; k++ {
+		run(t, e, post(orders, `1`)) // makes the key
+		run(t, e, post(orders, `2`)) // gets to know it
+		reached = false
+		driver.onCall(func(call int) blow {
+			if call != k {
+				return passes
+			}
+			reached = true
+			return unanswered
+		})
+		keys := run(t, e, commands.DestroyKeys{Queue: orders})
+		driver.onCall(nil)
+		if len(keys) != 1 || e.Keys.Known(keys[0]) != nil {
+			t.Fatalf("call %d: of %d keys that were destroyed one is known", k, len(keys))
+		}
+	}
 	h.keysKept()
 }
 
