@@ -228,6 +228,38 @@ func TestADestroyedKeyIsOfNoUseInItsOwnBatch(t *testing.T) {
 	h.keysKept()
 }
 
+// TestADestroyedKeyIsOfNoUseToWhatIsReleased in the batch that destroys it.
+func TestADestroyedKeyIsOfNoUseToWhatIsReleased(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	ctx := as(t.Context(), "")
+	run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
+	for _, body := range []string{`1`, `2`, `3`} {
+		run(t, e, post(orders, body))
+	}
+	held := claim(orders, 2)
+	run(t, e, held)
+	var taken []commands.Taken
+	for _, err := range h.gathered(e,
+		func() error { _, err := commands.Run(ctx, e, commands.DestroyKeys{Queue: orders}); return err },
+		func() error {
+			_, err := commands.Run(ctx, e, commands.ReleaseClaim{Queue: orders, Claim: held.Claim})
+			return err
+		},
+		poster(ctx, e, post(orders, `4`)),
+		func() (err error) { taken, err = commands.Run(ctx, e, claim(orders, 10)); return err },
+	) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := h.opened(e, orders, taken); text != "4" {
+		t.Errorf("got %q", text)
+	}
+	h.sound()
+	h.keysKept()
+}
+
 // TestADestructionWhoseAnswerIsLostForgetsTheKey, whichever call's answer that is.
 func TestADestructionWhoseAnswerIsLostForgetsTheKey(t *testing.T) {
 	server := pgtest.Open(t)

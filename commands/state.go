@@ -70,10 +70,11 @@ func newState(cfg Config) *State {
 // Queue is the queue as it stands now.
 func (s *State) Queue(id domain.QueueID) domain.Queue { return s.queues[id].State }
 
-// there tells whether a message that was loaded is still in its queue.
+// there tells whether a message that was loaded is still in its queue, and its key is not
+// destroyed.
 func (s *State) there(queue domain.QueueID, m domain.Message) bool {
 	q := s.Queue(queue)
-	return m.QueueNumber == q.Number && m.Place > q.Purged
+	return m.QueueNumber == q.Number && m.Place > q.Purged && !slices.Contains(s.destroyed, m.Key)
 }
 
 // Message is a message of the queue, or nil when it is not there.
