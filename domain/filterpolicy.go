@@ -2,8 +2,10 @@ package domain
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,10 +36,10 @@ type filterRule struct {
 
 // numberRange are numbers between two bounds, of which one may be absent.
 type numberRange struct {
-	GT  *float64 `json:"gt"`
-	GTE *float64 `json:"gte"`
-	LT  *float64 `json:"lt"`
-	LTE *float64 `json:"lte"`
+	GT  *json.Number `json:"gt"`
+	GTE *json.Number `json:"gte"`
+	LT  *json.Number `json:"lt"`
+	LTE *json.Number `json:"lte"`
 }
 
 // ParseFilterPolicy reads the filter_policies among the options of a subscription, a JSON
@@ -131,6 +133,11 @@ func parseNumberRange(key string, value json.RawMessage) (*numberRange, error) {
 	if json.Unmarshal(value, &bounds) != nil || dec.Decode(&r) != nil {
 		return nil, Errorf(Invalid, "%s: %s: range must be an object of numbers: gt or gte, lt or lte", FilterPoliciesKey, key)
 	}
+	for _, bound := range bounds { // a json.Number may also stand between quotes
+		if bound[0] == '"' {
+			return nil, Errorf(Invalid, "%s: %s: range must be an object of numbers: gt or gte, lt or lte", FilterPoliciesKey, key)
+		}
+	}
 	low, high := r.GTE, r.LTE
 	if r.GT != nil {
 		low = r.GT
@@ -141,7 +148,9 @@ func parseNumberRange(key string, value json.RawMessage) (*numberRange, error) {
 	switch {
 	case r.GT != nil && r.GTE != nil, r.LT != nil && r.LTE != nil, low == nil && high == nil:
 		return nil, Errorf(Invalid, "%s: %s: range must have one of gt and gte, or one of lt and lte, or both", FilterPoliciesKey, key)
-	case low != nil && high != nil && *low > *high:
+	case !isBound(low) || !isBound(high):
+		return nil, Errorf(Invalid, "%s: %s: range must be an object of numbers: gt or gte, lt or lte", FilterPoliciesKey, key)
+	case low != nil && high != nil && compareNumbers(string(*low), string(*high)) > 0:
 		return nil, Errorf(Invalid, "%s: %s: the lower bound of range must not be above the upper one", FilterPoliciesKey, key)
 	}
 	return &r, nil
@@ -188,13 +197,37 @@ func (r filterRule) keepsOne(value json.RawMessage) bool {
 		var text string
 		return value[0] == '"' && json.Unmarshal(value, &text) == nil && strings.HasPrefix(text, *r.prefix)
 	}
-	n, err := strconv.ParseFloat(string(value), 64)
-	return err == nil && isNumber(value) && r.numbers.has(n)
+	_, err := strconv.ParseFloat(string(value), 64)
+	return err == nil && isNumber(value) && r.numbers.has(string(value))
 }
 
-func (r numberRange) has(n float64) bool {
-	return (r.GT == nil || n > *r.GT) && (r.GTE == nil || n >= *r.GTE) &&
-		(r.LT == nil || n < *r.LT) && (r.LTE == nil || n <= *r.LTE)
+func (r numberRange) has(n string) bool {
+	return (r.GT == nil || compareNumbers(n, string(*r.GT)) > 0) && (r.GTE == nil || compareNumbers(n, string(*r.GTE)) >= 0) &&
+		(r.LT == nil || compareNumbers(n, string(*r.LT)) < 0) && (r.LTE == nil || compareNumbers(n, string(*r.LTE)) <= 0)
+}
+
+// isBound tells whether a bound of a range is absent, or a number that a float can hold.
+func isBound(bound *json.Number) bool {
+	if bound == nil {
+		return true
+	}
+	_, err := bound.Float64()
+	return err == nil
+}
+
+// compareNumbers compares two JSON numbers that floats can hold. Integers are compared
+// exactly, others as floats.
+func compareNumbers(a, b string) int {
+	x, _ := strconv.ParseFloat(a, 64)
+	y, _ := strconv.ParseFloat(b, 64)
+	if x == y {
+		m, mWhole := new(big.Int).SetString(a, 10)
+		n, nWhole := new(big.Int).SetString(b, 10)
+		if mWhole && nWhole {
+			return m.Cmp(n)
+		}
+	}
+	return cmp.Compare(x, y)
 }
 
 // isNumber tells a JSON number from other JSON values, and from words that ParseFloat
@@ -204,17 +237,11 @@ func isNumber(value json.RawMessage) bool {
 }
 
 // equalScalars compares two JSON values that are texts, numbers, true, false or null.
-// Numbers of 64 bits are compared exactly.
 func equalScalars(a, b json.RawMessage) bool {
 	if isNumber(a) && isNumber(b) {
-		m, mWhole := wholeNumber(a)
-		n, nWhole := wholeNumber(b)
-		if mWhole && nWhole {
-			return m == n
-		}
-		x, errX := strconv.ParseFloat(string(a), 64)
-		y, errY := strconv.ParseFloat(string(b), 64)
-		return errX == nil && errY == nil && x == y
+		_, errX := strconv.ParseFloat(string(a), 64)
+		_, errY := strconv.ParseFloat(string(b), 64)
+		return errX == nil && errY == nil && compareNumbers(string(a), string(b)) == 0
 	}
 	if a[0] == '"' && b[0] == '"' {
 		var x, y string

@@ -14,7 +14,7 @@ import (
 func filters(policy string) string { return `{"filter_policies": ` + policy + `}` }
 
 func TestFilterPoliciesSelect(t *testing.T) {
-	const body = `{"severity": "high", "host": "web-1", "load": 1.5, "n": 9007199254740993, "up": true, "gone": null, "tags": ["a", "b", 7], "deep": {"x": 1}}`
+	const body = `{"severity": "high", "host": "web-1", "load": 1.5, "n": 9007199254740993, "big": 18446744073709551615, "up": true, "gone": null, "tags": ["a", "b", 7], "deep": {"x": 1}}`
 	for policy, want := range map[string]bool{
 		`{}`: true, `null`: true,
 		`{"severity": ["high"]}`: true, `{"severity": ["low"]}`: false, `{"severity": ["low", "high"]}`: true,
@@ -24,6 +24,9 @@ func TestFilterPoliciesSelect(t *testing.T) {
 		`{"load": [{"range": {"gte": 1.5}}]}`: true, `{"load": [{"range": {"gt": 1.5}}]}`: false, `{"load": [{"range": {"gt": 1, "lt": 2}}]}`: true,
 		`{"load": [{"range": {"lte": 1.5}}]}`: true, `{"load": [{"range": {"lt": 1.5}}]}`: false, `{"severity": [{"range": {"gt": 0}}]}`: false,
 		`{"n": [9007199254740993]}`: true, `{"n": [9007199254740992]}`: false,
+		`{"n": [{"range": {"gt": 9007199254740992}}]}`: true, `{"n": [{"range": {"lte": 9007199254740992}}]}`: false,
+		`{"n": [{"range": {"lt": 9007199254740994, "gte": 9007199254740993}}]}`: true, `{"n": [9007199254740993.0]}`: true,
+		`{"big": [18446744073709551615]}`: true, `{"big": [18446744073709551614]}`: false, `{"big": [-18446744073709551615]}`: false,
 		`{"up": [true]}`: true, `{"up": [false]}`: false, `{"gone": [null]}`: true, `{"absent": [null]}`: false,
 		`{"gone": [{"exists": true}]}`: true, `{"absent": [{"exists": true}]}`: false, `{"absent": [{"exists": false}]}`: true,
 		`{"absent": ["x", {"exists": false}]}`: true,
