@@ -161,5 +161,6 @@ func (p *Postman) mail(ctx context.Context, parcel Parcel) webhook.Result {
 	case errors.Is(err, mail.ErrAddress), errors.Is(err, mail.ErrRefused):
 		return webhook.Result{Outcome: webhook.Dropped, Error: webhook.ErrorText(err)}
 	}
-	return webhook.Result{Outcome: webhook.Retry, Error: webhook.ErrorText(err), Unreachable: true}
+	// One mailbox that is full says nothing of the server that all mails go by.
+	return webhook.Result{Outcome: webhook.Retry, Error: webhook.ErrorText(err), Unreachable: !errors.Is(err, mail.ErrLater)}
 }

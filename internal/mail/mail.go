@@ -42,6 +42,9 @@ var ErrAddress = errors.New("no address to send mail to or from")
 // ErrRefused: the SMTP server refuses the mail for good.
 var ErrRefused = errors.New("the mail server refuses the mail")
 
+// ErrLater: the SMTP server refuses the mail for now.
+var ErrLater = errors.New("the mail server does not take the mail now")
+
 // Mail is one mail of plain text.
 type Mail struct {
 	To            []string
@@ -110,7 +113,7 @@ func (s *Sender) Configured() bool { return s.Host != "" }
 func (s *Sender) Server() string { return fmt.Sprintf("%s:%d", s.Host, s.Port) }
 
 // Send hands one mail over. It fails with ErrAddress or ErrRefused where another try
-// would be of no use.
+// would be of no use, and with ErrLater where the server has answered that one may be.
 func (s *Sender) Send(ctx context.Context, m Mail) error {
 	timeout := s.Timeout
 	if timeout == 0 {
@@ -127,8 +130,13 @@ func (s *Sender) Send(ctx context.Context, m Mail) error {
 		return fmt.Errorf("make the mail client: %w", err)
 	}
 	err = client.DialAndSendWithContext(ctx, msg)
-	if refused, ok := errors.AsType[*gomail.SendError](err); ok && !refused.IsTemp() && refused.ErrorCode() >= 500 {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
+	if refused, ok := errors.AsType[*gomail.SendError](err); ok {
+		switch code := refused.ErrorCode(); {
+		case code >= 500 && !refused.IsTemp():
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		case code >= 400:
+			return fmt.Errorf("%w: %w", ErrLater, err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("send mail: %w", err)

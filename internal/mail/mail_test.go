@@ -2,11 +2,14 @@ package mail
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +22,8 @@ type server struct {
 	refuse map[string]string // what to answer instead, by the command's beginning
 	mails  chan string
 	auth   chan string
+	tls    *tls.Config // nil: it cannot
+	begin  bool        // TLS from the first byte on
 }
 
 func newServer(t *testing.T, refuse map[string]string) *server {
@@ -43,6 +48,9 @@ func newServer(t *testing.T, refuse map[string]string) *server {
 
 func (s *server) serve(c net.Conn) {
 	defer func() { _ = c.Close() }()
+	if s.begin {
+		c = tls.Server(c, s.tls)
+	}
 	say := func(text string) { _, _ = io.WriteString(c, text+"\r\n") }
 	in := bufio.NewReader(c)
 	say("220 here")
@@ -63,6 +71,13 @@ func (s *server) serve(c net.Conn) {
 		switch {
 		case refused != "":
 			say(refused)
+		case verb == "EHLO" && s.tls != nil && !secure(c):
+			say("250-here\r\n250 STARTTLS")
+		case verb == "STARTTLS":
+			say("220 go on")
+			c = tls.Server(c, s.tls)
+			in = bufio.NewReader(c)
+			said = ""
 		case verb == "EHLO":
 			say("250-here\r\n250 AUTH PLAIN")
 		case verb == "AUTH":
@@ -85,6 +100,11 @@ func (s *server) serve(c net.Conn) {
 			say("250 yes")
 		}
 	}
+}
+
+func secure(c net.Conn) bool {
+	_, is := c.(*tls.Conn)
+	return is
 }
 
 func (s *server) sender() *Sender {
@@ -130,10 +150,11 @@ func TestWhatAnotherTryMayMend(t *testing.T) {
 		is, isnt error
 	}{
 		"no such recipient": {refuse: map[string]string{"RCPT": "550 unknown"}, is: ErrRefused},
-		"come back later":   {refuse: map[string]string{"RCPT": "451 later"}, isnt: ErrRefused},
-		"mailbox full":      {refuse: map[string]string{"RCPT": "452 full"}, isnt: ErrRefused},
+		"come back later":   {refuse: map[string]string{"RCPT": "451 later"}, is: ErrLater, isnt: ErrRefused},
+		"mailbox full":      {refuse: map[string]string{"RCPT": "452 full"}, is: ErrLater, isnt: ErrRefused},
 		"bad sender":        {mail: Mail{From: "nobody"}, is: ErrAddress},
 		"no TLS there":      {tls: StartTLS, isnt: ErrRefused},
+		"no answer at all":  {refuse: map[string]string{"RCPT": "garbage"}, isnt: ErrLater},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sender := newServer(t, c.refuse).sender()
@@ -144,6 +165,33 @@ func TestWhatAnotherTryMayMend(t *testing.T) {
 			err := sender.Send(t.Context(), c.mail)
 			if err == nil || c.is != nil && !errors.Is(err, c.is) || c.isnt != nil && errors.Is(err, c.isnt) {
 				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestTheWayIsProtected: by both kinds of TLS, and nothing is said to who cannot prove its
+// name.
+func TestTheWayIsProtected(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	for mode, begin := range map[TLSMode]bool{StartTLS: false, Implicit: true} {
+		t.Run(string(mode), func(t *testing.T) {
+			s := newServer(t, nil)
+			s.tls, s.begin = server.TLS, begin
+			sender := s.sender()
+			sender.TLS, sender.User, sender.Password = mode, "me", "secret"
+			if err := sender.Send(t.Context(), Mail{To: []string{"who@example.net"}, Text: "x"}); err == nil || len(s.auth) > 0 || errors.Is(err, ErrRefused) {
+				t.Errorf("a certificate of nobody: %v", err)
+			}
+			sender.RootCAs = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+			if err := sender.Send(t.Context(), Mail{To: []string{"who@example.net"}, Text: "x"}); err != nil {
+				t.Fatal(err)
+			}
+			if said := <-s.mails; !strings.Contains(said, "RCPT TO:<who@example.net>") || len(s.auth) != 1 {
+				t.Errorf("%s", said)
 			}
 		})
 	}
