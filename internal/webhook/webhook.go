@@ -212,7 +212,8 @@ func (s *Sender) judge(answer *http.Response) Result {
 
 // retryAfter reads the header in its two forms, seconds and date.
 func retryAfter(text string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32); err == nil {
+	seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // then it is the most there can be
 		return max(0, time.Duration(seconds)*time.Second)
 	}
 	if at, err := http.ParseTime(text); err == nil {

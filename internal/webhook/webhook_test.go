@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -190,6 +191,7 @@ func TestAnswers(t *testing.T) {
 		{status: 400, outcome: Dropped}, {status: 401, outcome: Dropped}, {status: 404, outcome: Dropped}, {status: 410, outcome: Dropped},
 		{status: 429, outcome: Retry}, {status: 429, header: [2]string{"Retry-After", "17"}, outcome: Retry, after: 17 * time.Second},
 		{status: 429, header: [2]string{"Retry-After", "-3"}, outcome: Retry}, {status: 429, header: [2]string{"Retry-After", "soon"}, outcome: Retry},
+		{status: 429, header: [2]string{"Retry-After", "99999999999"}, outcome: Retry, after: math.MaxInt32 * time.Second},
 		{status: 500, outcome: Retry}, {status: 502, outcome: Retry},
 		{status: 503, header: [2]string{"Retry-After", "Tue, 01 Jan 2030 00:00:30 GMT"}, outcome: Retry, after: 30 * time.Second},
 		{status: 504, outcome: Retry}, {status: 599, outcome: Retry},
@@ -292,8 +294,37 @@ func TestBadSubscribers(t *testing.T) {
 	}
 }
 
+// TestNoMoreIsReadThanAnybodyWants: the call ends when the bound is reached, not when time is up.
+func TestNoMoreIsReadThanAnybodyWants(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer  string
+		outcome Outcome
+	}{
+		"a long body that hangs": {"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", maxResponse), Delivered},
+		"a long head":            {"HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", maxResponse+5000) + "\r\nContent-Length: 0\r\n\r\n", Retry},
+		"a head":                 {"HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", maxResponse/2) + "\r\nContent-Length: 0\r\n\r\n", Delivered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Config{AllowLoopback: true, Timeout: time.Minute})
+			t.Cleanup(s.Close)
+			got, took := callBy(t, s, func(conn net.Conn) {
+				_, _ = io.WriteString(conn, c.answer)
+				_, _ = io.Copy(io.Discard, conn)
+			})
+			if got.Outcome != c.outcome || took > 20*time.Second {
+				t.Errorf("%+v after %s", got, took)
+			}
+		})
+	}
+}
+
 // callOne calls a server that behaves badly.
 func callOne(t *testing.T, behave func(net.Conn)) (Result, time.Duration) {
+	t.Helper()
+	return callBy(t, here(t), behave)
+}
+
+func callBy(t *testing.T, s *Sender, behave func(net.Conn)) (Result, time.Duration) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -314,7 +345,7 @@ func callOne(t *testing.T, behave func(net.Conn)) (Result, time.Duration) {
 		}
 	}()
 	began := time.Now()
-	got := here(t).Send(t.Context(), Call{URL: "http://" + l.Addr().String(), Body: []byte(`{}`)})
+	got := s.Send(t.Context(), Call{URL: "http://" + l.Addr().String(), Body: []byte(`{}`)})
 	return got, time.Since(began)
 }
 
