@@ -62,13 +62,22 @@ func (s Subscription) ReportDeliveries(attempts []DeliveryAttempt, cursor Place)
 	}}
 }
 
-// Bounds of a Retry-After, and of what one delivery may wait.
-const maxRetryAfter = time.Hour
+const (
+	// maxRetryAfter bounds what a subscriber may ask for.
+	maxRetryAfter = time.Hour
+	// maxHasty is how many attempts may follow each other without a pause, and hastyPause
+	// the least one from then on: a policy may ask for two milliards of them.
+	maxHasty   = 100
+	hastyPause = time.Second
+)
 
 // NextAttempt is when an attempt is made again that has failed as the number-th: at the
-// policy's delay, or when the subscriber has asked for it, if that is later. ok is false
-// when there are no more.
+// policy's delay, or when the subscriber has asked for it, if that is later. From the
+// hundredth attempt on it is a second at least. ok is false when there are no more.
 func (p RetryPolicy) NextAttempt(number int, failed time.Time, retryAfter time.Duration) (due time.Time, ok bool) {
 	delay, ok := p.Delay(number)
+	if number >= maxHasty {
+		delay = max(delay, hastyPause)
+	}
 	return failed.Add(max(delay, min(retryAfter, maxRetryAfter))), ok
 }

@@ -22,7 +22,9 @@ CREATE TABLE deliveries (
     CONSTRAINT deliveries_pkey PRIMARY KEY (subscription, place)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
 
-CREATE INDEX deliveries_due ON deliveries (due_at);
+-- Who has something due is found by a probe for each subscription that something waits for,
+-- however much it is.
+CREATE INDEX deliveries_due ON deliveries (subscription, due_at, place);
 
 -- Writes the last word of a slice of history on deliveries. What is settled goes before
 -- what is owed anew is written; what belongs to subscriptions that are gone goes last.

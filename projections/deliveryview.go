@@ -45,31 +45,46 @@ SELECT c.subscription FROM unnest($2::text[], $3::text[]) AS of (project, queue)
 JOIN delivery_cursors c USING (project, queue)`, pgarray.Texts(projects), pgarray.Texts(names))
 }
 
-// SubscribersDue lists subscribers for whom something has waited long enough, at most so
-// many.
-func (v *Views) SubscribersDue(ctx context.Context, most int) ([]Subscriber, error) {
+// SubscribersDue lists subscribers for whom something has waited long enough, besides some,
+// at most so many, the longest first. It costs a probe for each subscriber that something
+// waits for.
+func (v *Views) SubscribersDue(ctx context.Context, besides []domain.SubscriptionID, most int) ([]Subscriber, error) {
 	return v.subscribers(ctx, `
-SELECT DISTINCT w.subscription FROM (
-    SELECT w.subscription FROM deliveries w
-    WHERE w.due_at <= coalesce($1::timestamptz, statement_timestamp())
-    ORDER BY w.due_at LIMIT $2) AS w`, most)
+WITH RECURSIVE first (subscription, due_at) AS (
+    (SELECT w.subscription, w.due_at FROM deliveries w ORDER BY w.subscription, w.due_at LIMIT 1)
+    UNION ALL
+    SELECT next.subscription, next.due_at FROM first
+    CROSS JOIN LATERAL (
+        SELECT w.subscription, w.due_at FROM deliveries w
+        WHERE w.subscription > first.subscription ORDER BY w.subscription, w.due_at LIMIT 1
+    ) AS next
+)
+SELECT f.subscription FROM first f
+WHERE f.due_at <= coalesce($1::timestamptz, statement_timestamp()) AND NOT f.subscription = ANY ($2::uuid[])
+ORDER BY f.due_at LIMIT $3`, pgarray.UUIDs(besides), most)
 }
 
-// SubscribersBehind lists subscribers whose queue has messages that have not been dealt
-// with for them. It looks at all subscriptions there are.
+// SubscribersBehind lists subscribers whose queue has events that have not been looked
+// through for them. It looks at all subscriptions there are, but not at what became of
+// their queues: the last event of one tells enough.
 func (v *Views) SubscribersBehind(ctx context.Context) ([]Subscriber, error) {
 	return v.subscribers(ctx, `
 SELECT c.subscription
 FROM (SELECT DISTINCT project, queue FROM delivery_cursors) AS of
 CROSS JOIN LATERAL (
-    SELECT e.position << 16 | (cardinality(e.bodies) - 1) AS place
+    SELECT e.position << 16 | greatest(coalesce(cardinality(e.bodies), 0) - 1, 0) AS place
     FROM ledger.events e
     WHERE hashtextextended(e.stream, 0) = hashtextextended('queue/' || of.project || '/' || of.queue, 0)
-        AND e.stream = 'queue/' || of.project || '/' || of.queue AND e.type = 'messages.posted.v1'
+        AND e.stream = 'queue/' || of.project || '/' || of.queue
     ORDER BY e.version DESC LIMIT 1
 ) AS last
 JOIN delivery_cursors c USING (project, queue)
 WHERE c.cursor < last.place`)
+}
+
+// SubscribersByID lists those of some subscribers that are there.
+func (v *Views) SubscribersByID(ctx context.Context, ids []domain.SubscriptionID) ([]Subscriber, error) {
+	return v.subscribers(ctx, `SELECT * FROM unnest($2::uuid[])`, pgarray.UUIDs(ids))
 }
 
 func (v *Views) subscribers(ctx context.Context, asked string, args ...any) ([]Subscriber, error) {

@@ -42,7 +42,8 @@ var postingTypes = []string{domain.MessagesPosted{}.EventType()}
 func (v *Views) PostingsEnd(ctx context.Context, queue domain.QueueID) (version int64, err error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
-	return eventstore.VersionAt(ctx, v.DB, queue.Stream(), math.MaxInt64)
+	version, _, err = eventstore.StreamEnd(ctx, v.DB, queue.Stream(), math.MaxInt64)
+	return version, err
 }
 
 // Postings reads messages that were posted to a queue after a version of its stream, out
@@ -53,10 +54,10 @@ func (v *Views) Postings(ctx context.Context, queue domain.QueueID, after int64)
 	defer cancel()
 	page := Postings{}
 	var err error
-	if page.Version, err = eventstore.VersionAt(ctx, v.DB, queue.Stream(), math.MaxInt64); err != nil || page.Version == after {
+	if page.Version, _, err = eventstore.StreamEnd(ctx, v.DB, queue.Stream(), math.MaxInt64); err != nil || page.Version == after {
 		return page, err
 	}
-	events, err := eventstore.ReadStreamOf(ctx, v.DB, queue.Stream(), after, postingTypes, postingEvents, postingBytes)
+	events, err := eventstore.ReadStreamOf(ctx, v.DB, queue.Stream(), after, math.MaxInt64, postingTypes, postingEvents, postingBytes)
 	if err != nil {
 		return page, err
 	}

@@ -3,6 +3,7 @@ package reactors
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nabu/commands"
@@ -29,6 +30,8 @@ type reports struct {
 	changed *sync.Cond // something was reported
 	known   map[domain.SubscriptionID]*reported
 	size    int // attempts that wait
+
+	failures atomic.Int32 // reports in a row that could not be made
 }
 
 // reported is what the ledger knows of one subscription, and what waits to be.
@@ -96,6 +99,16 @@ func (r *reports) flush(id domain.SubscriptionID) (ok bool) {
 		r.changed.Wait()
 	}
 	return !its.lost
+}
+
+// maxLostPause bounds how long a subscriber is left alone when nothing can be reported.
+const maxLostPause = time.Minute
+
+// failing tells whether what is delivered cannot be reported, so that it may be delivered
+// again and again, and for how long a subscriber is then to be left alone.
+func (r *reports) failing() (bool, time.Duration) {
+	n := r.failures.Load()
+	return n > 0, min(maxLostPause, lostPause<<min(n, 10))
 }
 
 func (r *reports) hurry() {
@@ -171,7 +184,11 @@ func (r *reports) send(ctx context.Context, queue domain.QueueID, flights []flig
 		versions, err := commands.Run(ctx, r.Executor, cmd)
 		if err != nil {
 			versions = make([]int64, len(flights))
+			r.failures.Add(1)
 			r.Log.Warn("deliveries could not be reported", "queue", queue.Name, "project", queue.Project, "error", err)
+		}
+		if err == nil {
+			r.failures.Store(0)
 		}
 		var refused []flight
 		for i, f := range flights {
@@ -201,12 +218,17 @@ func (r *reports) renew(ctx context.Context, queue domain.QueueID, refused []fli
 		return nil
 	}
 	now := map[domain.SubscriptionID]projections.Subscriber{}
-	subscribers, err := r.Views.SubscribersOf(ctx, []domain.QueueID{queue})
+	ids := make([]domain.SubscriptionID, len(refused))
+	for i, f := range refused {
+		ids[i] = f.Subscription
+	}
+	subscribers, err := r.Views.SubscribersByID(ctx, ids)
 	if err != nil {
 		r.Log.Warn("deliveries could not be reported", "queue", queue.Name, "project", queue.Project, "error", err)
 	}
 	for _, s := range subscribers {
 		now[s.ID] = s
+		r.inform(s) // it was changed
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"nabu/domain"
-	"nabu/eventstore"
 	"nabu/internal/webhook"
 	"nabu/projections"
 )
@@ -25,22 +24,23 @@ type worker struct {
 	policy  domain.RetryPolicy
 	cursor  domain.Place
 	version int64 // of the queue's stream, up to which it was read; unknown: find out
+	end     int64 // a version up to which the stream is known to go
 	skipped int   // messages since the last report that were none of the subscriber's business
 }
 
 const unknown = -1
 
-// Bounds of what a worker takes at a time.
 const (
-	pageEvents = 50
-	pageBytes  = 1 << 20
-	pageDue    = 50
 	maxSkipped = 1000
+	maxAtOnce  = 20 // attempts to deliver one message; then it is another's turn
 	// workerRest is how long a worker waits for word before it ends.
 	workerRest = 10 * time.Second
 	// lostPause is how long to wait before looking anew at a subscriber of whom nothing
 	// could be reported.
 	lostPause = time.Second
+	// lockedRests is how long a subscriber is left alone whose messages nobody can read
+	// without a key that is not at hand.
+	lockedRests = 10 * time.Second
 )
 
 // errLost: what this worker reports counts no more.
@@ -85,18 +85,41 @@ func (w *worker) leave(always bool) bool {
 
 // endAfter ends the worker after a failure. What was overlooked is looked for anew.
 func (w *worker) endAfter(ctx context.Context, failure error) {
+	w.tell()
 	w.reports.flush(w.id)
 	w.leave(true)
 	if ctx.Err() != nil {
 		return
 	}
-	pause := lostPause
+	_, pause := w.reports.failing()
 	if errors.Is(failure, ErrOpen) {
 		pause = breakerRests
 	} else if !errors.Is(failure, errLost) {
+		if _, locked := errors.AsType[*domain.Error](failure); locked {
+			pause = lockedRests
+		}
 		w.Log.Warn("deliveries were interrupted", "subscription", w.id, "queue", w.s.Queue.Name, "error", failure)
 	}
-	w.rest(ctx, pause, w.s.Queue, w.id)
+	w.rest(ctx, pause, w.id)
+}
+
+// tellOf leaves word of how the subscriber stands. The last word counts. The caller holds
+// the round's lock.
+func (w *worker) tellOf(s projections.Subscriber) {
+	select {
+	case <-w.word:
+	default:
+	}
+	w.word <- s
+}
+
+// listen takes in what word there is of the subscriber.
+func (w *worker) listen() {
+	select {
+	case s := <-w.word:
+		w.learn(s)
+	default:
+	}
 }
 
 // learn takes in how the subscriber stands.
@@ -124,11 +147,7 @@ func (w *worker) serveOnce(ctx context.Context) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		select {
-		case s := <-w.word:
-			w.learn(s)
-		default:
-		}
+		w.listen()
 	}
 }
 
@@ -142,15 +161,16 @@ func (w *worker) serveNew(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	for _, recorded := range events {
-		posted, isPost := recorded.Event.(domain.MessagesPosted)
-		if !isPost {
-			continue
-		}
-		if posted, err = w.Open(ctx, posted); err != nil {
+		messages, end, err := w.messagesOf(ctx, recorded)
+		if err != nil {
 			return n, err
 		}
-		for _, its := range posted.Messages {
-			m := notifiedOf(recorded.RecordedAt, its)
+		for _, m := range messages {
+			// The subscriber may be another one, or want nothing any more, since the page
+			// was read.
+			if w.listen(); !w.mayHave(w.s) {
+				return n, nil
+			}
 			if m.place <= w.cursor {
 				continue
 			}
@@ -159,30 +179,23 @@ func (w *worker) serveNew(ctx context.Context) (n int, err error) {
 				return n, err
 			}
 		}
+		if end > w.cursor { // those that nobody can read any more are left out
+			if err := w.skip(end); err != nil {
+				return n, err
+			}
+		}
 		w.version = recorded.Version
 	}
 	return max(n, 1), nil
 }
 
-// read reads the next posts to the queue.
-func (w *worker) read(ctx context.Context) ([]eventstore.RecordedEvent, error) {
-	select {
-	case w.reads <- struct{}{}:
-		defer func() { <-w.reads }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// skip moves the cursor past messages that are none of the subscriber's business.
+func (w *worker) skip(to domain.Place) error {
+	w.cursor = to
+	if w.skipped++; w.skipped >= maxSkipped {
+		return w.tell()
 	}
-	stream := w.s.Queue.Stream()
-	if w.version == unknown {
-		// The event at the cursor may hold more messages: it is read once more.
-		position, _ := w.cursor.Parts()
-		version, err := eventstore.VersionAt(ctx, w.Ledger, stream, position-1)
-		if err != nil {
-			return nil, err
-		}
-		w.version = version
-	}
-	return eventstore.ReadStreamOf(ctx, w.Ledger, stream, w.version, []string{domain.MessagesPosted{}.EventType()}, pageEvents, pageBytes)
+	return nil
 }
 
 // serveMessage delivers one message that is new, or sees that it is delivered later, and
@@ -193,12 +206,12 @@ func (w *worker) serveMessage(ctx context.Context, m notified) error {
 		return errLost
 	}
 	switch {
-	case !m.expires.After(now), !w.options.filter.Selects(m.body):
-		w.cursor = m.place
-		if w.skipped++; w.skipped >= maxSkipped {
-			return w.tell()
-		}
-		return nil
+	case !m.expires.After(now):
+		return w.skip(m.place)
+	case m.locked != nil:
+		return m.locked
+	case !w.options.filter.Selects(m.body):
+		return w.skip(m.place)
 	case m.delay > 0 && m.visible.After(now):
 		w.cursor = m.place
 		return w.tell(domain.DeliveryAttempt{Place: m.place, Message: m.id, Outcome: domain.DeliveryDelayed, Due: m.visible})
@@ -220,21 +233,24 @@ func (w *worker) tell(attempts ...domain.DeliveryAttempt) error {
 	if !w.reports.add(w.id, w.cursor, attempts...) {
 		return errLost
 	}
+	if failing, _ := w.reports.failing(); failing && !w.reports.flush(w.id) {
+		return errLost
+	}
 	return nil
 }
 
 // attempt delivers a message of which so many attempts were made, at once again as often
 // as the policy says. It fails when not even one could be made, or when it was cut off.
 func (w *worker) attempt(ctx context.Context, m notified, made int) ([]domain.DeliveryAttempt, error) {
-	return w.attempts(ctx, made, func(number int) (domain.DeliveryAttempt, Parcel, time.Time, error) {
+	return w.attempts(ctx, made, m.expires, func(number int) (domain.DeliveryAttempt, Parcel, time.Time, error) {
 		return domain.DeliveryAttempt{Place: m.place, Message: m.id}, messageParcel(w.s, w.options, m, number), m.visible, nil
 	})
 }
 
-// attempts makes the next attempt, and those that follow it at once. pack makes the parcel
-// of an attempt.
+// attempts makes the next attempt, and some of those that follow it at once. Nothing is tried
+// after a time. pack makes the parcel of an attempt.
 func (w *worker) attempts(
-	ctx context.Context, made int, pack func(number int) (domain.DeliveryAttempt, Parcel, time.Time, error),
+	ctx context.Context, made int, until time.Time, pack func(number int) (domain.DeliveryAttempt, Parcel, time.Time, error),
 ) (attempts []domain.DeliveryAttempt, err error) {
 	for number := made + 1; ; number++ {
 		a, parcel, since, err := pack(number)
@@ -251,14 +267,15 @@ func (w *worker) attempts(
 			return attempts, w.postponed(attempts, err)
 		}
 		took := time.Since(began)
-		w.judge(&a, result, took)
+		w.judge(&a, result, took, until)
 		attempts = append(attempts, a)
 		lag := time.Duration(-1)
 		if number == 1 {
 			lag = max(0, a.Started.Sub(since))
 		}
 		w.Observe(Delivery{Outcome: a.Outcome, Took: took, Lag: lag})
-		if a.Outcome.Over() || a.Due.After(w.Now()) {
+		now := w.Now()
+		if a.Outcome.Over() || a.Due.After(now) || !until.After(now) || len(attempts) >= maxAtOnce {
 			return attempts, nil
 		}
 	}
@@ -273,8 +290,9 @@ func (w *worker) postponed(attempts []domain.DeliveryAttempt, err error) error {
 	return err
 }
 
-// judge writes down what an attempt has led to.
-func (w *worker) judge(a *domain.DeliveryAttempt, result webhook.Result, took time.Duration) {
+// judge writes down what an attempt has led to. What would have to wait for longer than until
+// a time waits until then, and goes.
+func (w *worker) judge(a *domain.DeliveryAttempt, result webhook.Result, took time.Duration, until time.Time) {
 	a.Took, a.Status, a.Error = int(took.Milliseconds()), result.Status, result.Error
 	switch result.Outcome {
 	case webhook.Delivered:
@@ -289,6 +307,9 @@ func (w *worker) judge(a *domain.DeliveryAttempt, result webhook.Result, took ti
 		a.Outcome = domain.DeliveryDropped
 		return
 	}
+	if due.After(until) {
+		due = until
+	}
 	a.Outcome, a.Due = domain.DeliveryRetry, due
 }
 
@@ -298,7 +319,8 @@ func (w *worker) serveDue(ctx context.Context) (more bool, err error) {
 	if !w.reports.flush(w.id) {
 		return false, errLost
 	}
-	due, err := w.Views.DeliveriesDue(ctx, w.id, pageDue)
+	most := w.share(leastDue, mostDue, allDue)
+	due, err := w.Views.DeliveriesDue(ctx, w.id, most)
 	if err != nil || len(due) == 0 {
 		return false, err
 	}
@@ -306,25 +328,43 @@ func (w *worker) serveDue(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	var locked error
 	for _, waiting := range due {
-		if waiting.Owes == "" && !w.mayHave(w.s) {
-			continue
+		if w.listen(); ctx.Err() != nil {
+			return false, ctx.Err()
 		}
-		more = len(due) == pageDue
-		var attempts []domain.DeliveryAttempt
-		if waiting.Owes != "" {
-			attempts, err = w.confirm(ctx, waiting)
-		} else {
-			attempts, err = w.tryAgain(ctx, waiting, messages[waiting.Place])
-		}
+		m := messages[waiting.Place]
+		attempts, err := w.serveWaiting(ctx, waiting, m)
 		if len(attempts) > 0 {
 			err = errors.Join(err, w.tell(attempts...))
 		}
-		if err != nil {
+		switch {
+		case err != nil && m.locked != nil && errors.Is(err, m.locked):
+			locked = err
+		case err != nil:
 			return false, err
 		}
 	}
-	return more, nil
+	return len(due) == most, locked
+}
+
+// serveWaiting makes the next attempt of something that waits, unless there is no use in it
+// any more.
+func (w *worker) serveWaiting(ctx context.Context, waiting projections.Waiting, m notified) ([]domain.DeliveryAttempt, error) {
+	given := domain.DeliveryAttempt{
+		Place: waiting.Place, Message: waiting.Message, Owes: waiting.Owes, Number: waiting.Attempts, Outcome: domain.DeliveryDropped,
+	}
+	switch {
+	case waiting.Owes == "" && !w.mayHave(w.s):
+		given.Error = "the subscriber has not confirmed"
+	case waiting.Owes != "" && waiting.Place < w.s.ConfirmedAt:
+		given.Error = "the subscriber has confirmed since"
+	case waiting.Owes != "":
+		return w.confirm(ctx, waiting)
+	default:
+		return w.tryAgain(ctx, waiting, m)
+	}
+	return []domain.DeliveryAttempt{given}, nil
 }
 
 // tryAgain makes the next attempt to deliver a message, unless it has expired.
@@ -333,6 +373,9 @@ func (w *worker) tryAgain(ctx context.Context, waiting projections.Waiting, m no
 		return []domain.DeliveryAttempt{{
 			Place: waiting.Place, Message: waiting.Message, Number: waiting.Attempts, Outcome: domain.DeliveryExpired,
 		}}, nil
+	}
+	if m.locked != nil {
+		return nil, m.locked
 	}
 	return w.attempt(ctx, m, waiting.Attempts)
 }
@@ -350,39 +393,7 @@ func (w *worker) confirm(ctx context.Context, waiting projections.Waiting) ([]do
 	if err != nil {
 		return nil, fmt.Errorf("write a confirmation: %w", err)
 	}
-	return w.attempts(ctx, waiting.Attempts, func(int) (domain.DeliveryAttempt, Parcel, time.Time, error) {
+	return w.attempts(ctx, waiting.Attempts, w.s.Expires, func(int) (domain.DeliveryAttempt, Parcel, time.Time, error) {
 		return its, parcel, w.Now(), nil
 	})
-}
-
-// find reads the messages of what waits. One that nobody can read any more is the zero
-// value, which has expired.
-func (w *worker) find(ctx context.Context, due []projections.Waiting) (map[domain.Place]notified, error) {
-	var positions []int64
-	asked := map[int64]bool{}
-	for _, waiting := range due {
-		if position, _ := waiting.Place.Parts(); waiting.Owes == "" && !asked[position] {
-			asked[position] = true
-			positions = append(positions, position)
-		}
-	}
-	events, err := eventstore.ReadPositions(ctx, w.Ledger, positions)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[domain.Place]notified, len(due))
-	for _, recorded := range events {
-		posted, isPost := recorded.Event.(domain.MessagesPosted)
-		if !isPost {
-			continue
-		}
-		if posted, err = w.Open(ctx, posted); err != nil {
-			return nil, err
-		}
-		for _, its := range posted.Messages {
-			m := notifiedOf(recorded.RecordedAt, its)
-			found[m.place] = m
-		}
-	}
-	return found, nil
 }

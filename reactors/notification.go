@@ -20,6 +20,7 @@ type notified struct {
 	body    string
 	visible time.Time // when its delay is over
 	expires time.Time
+	locked  error // the key of the body is not at hand; nil: it is plain
 }
 
 // notifiedOf is a message that was posted at a time, with its body in plain text.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -30,10 +31,11 @@ var NotifierTypes = []string{
 // Subscribers tells who is to get what.
 type Subscribers interface {
 	// SubscribersOf lists the subscribers of queues, SubscribersDue those for whom
-	// something has waited long enough, SubscribersBehind those whose queue has messages
-	// that were not dealt with for them.
+	// something has waited long enough, besides some, SubscribersBehind those whose queue
+	// has a history that was not looked through for them.
 	SubscribersOf(ctx context.Context, queues []domain.QueueID) ([]projections.Subscriber, error)
-	SubscribersDue(ctx context.Context, most int) ([]projections.Subscriber, error)
+	SubscribersByID(ctx context.Context, ids []domain.SubscriptionID) ([]projections.Subscriber, error)
+	SubscribersDue(ctx context.Context, besides []domain.SubscriptionID, most int) ([]projections.Subscriber, error)
 	SubscribersBehind(ctx context.Context) ([]projections.Subscriber, error)
 	// DeliveriesDue lists what has waited long enough for one of them.
 	DeliveriesDue(ctx context.Context, id domain.SubscriptionID, most int) ([]projections.Waiting, error)
@@ -85,9 +87,9 @@ type NotifierConfig struct {
 // The notifier's pace.
 const (
 	lookEvery   = 250 * time.Millisecond // for what is due and what others have posted
-	searchEvery = 30 * time.Second       // for whoever was overlooked
+	searchEvery = 10 * time.Minute       // for whoever was overlooked
 	lookRest    = 20 * time.Millisecond  // at least between two looks
-	dueBatch    = 1000                   // things of one look
+	dueBatch    = 1000                   // subscribers of one look
 	maxNews     = 50_000                 // positions that one look spans
 )
 
@@ -166,6 +168,7 @@ type round struct {
 	seen     int64 // up to this position posts have been looked for
 	quiet    bool  // nobody has subscribed to anything
 	searched time.Time
+	missed   atomic.Bool // somebody was overlooked: it is time for a search
 }
 
 const (
@@ -210,7 +213,7 @@ func (r *round) look(ctx context.Context) error {
 	if r.quiet {
 		return nil
 	}
-	due, err := r.Views.SubscribersDue(ctx, dueBatch)
+	due, err := r.Views.SubscribersDue(ctx, r.busy(), dueBatch)
 	if err != nil {
 		return err
 	}
@@ -218,6 +221,22 @@ func (r *round) look(ctx context.Context) error {
 		r.serve(ctx, s, true)
 	}
 	return nil
+}
+
+// busy are those who need not be told that something is due for them: they know, or they
+// are left alone for a while.
+func (r *round) busy() (ids []domain.SubscriptionID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.resting {
+		ids = append(ids, id)
+	}
+	for id, w := range r.workers {
+		if w.due.Load() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // lookForNews finds the subscribers of queues that something was posted to. At first, and
@@ -231,7 +250,8 @@ func (r *round) lookForNews(ctx context.Context) error {
 		r.seen = head
 		return nil
 	}
-	if r.searched.IsZero() || time.Since(r.searched) > searchEvery {
+	if r.missed.Swap(false) || time.Since(r.searched) > searchEvery {
+		r.searched = time.Time{}
 		behind, err := r.Views.SubscribersBehind(ctx)
 		if err != nil {
 			return err
@@ -254,7 +274,7 @@ func (r *round) lookForNews(ctx context.Context) error {
 		}
 		subscribers, err := r.Views.SubscribersOf(ctx, queues)
 		if err != nil {
-			r.searched = time.Time{} // what was overlooked is found by a search
+			r.missed.Store(true)
 			return err
 		}
 		for _, s := range subscribers {
@@ -295,15 +315,28 @@ func (r *round) serve(ctx context.Context, s projections.Subscriber, due bool) {
 	if due {
 		w.due.Store(true)
 	}
-	select { // the last word counts
-	case <-w.word:
-	default:
+	w.tellOf(s)
+}
+
+// inform gives word of a subscriber to its worker, if there is one.
+func (r *round) inform(s projections.Subscriber) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.workers[s.ID]; w != nil {
+		w.tellOf(s)
 	}
-	w.word <- s
+}
+
+// share is what a worker may take at a time when all of them may take so much, between two
+// bounds.
+func (r *round) share(least, most, all int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(least, min(most, all/max(1, len(r.workers))))
 }
 
 // rest leaves a subscriber alone for a while, and then looks at it anew.
-func (r *round) rest(ctx context.Context, pause time.Duration, queue domain.QueueID, id domain.SubscriptionID) {
+func (r *round) rest(ctx context.Context, pause time.Duration, id domain.SubscriptionID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended {
@@ -318,24 +351,23 @@ func (r *round) rest(ctx context.Context, pause time.Duration, queue domain.Queu
 			r.mu.Lock()
 			delete(r.resting, id)
 			r.mu.Unlock()
-			r.again(ctx, queue, id)
+			r.again(ctx, id)
 		case <-ctx.Done():
 		}
 	})
 }
 
 // again looks anew at one subscriber.
-func (r *round) again(ctx context.Context, queue domain.QueueID, id domain.SubscriptionID) {
-	subscribers, err := r.Views.SubscribersOf(ctx, []domain.QueueID{queue})
+func (r *round) again(ctx context.Context, id domain.SubscriptionID) {
+	subscribers, err := r.Views.SubscribersByID(ctx, []domain.SubscriptionID{id})
 	if err != nil {
 		if ctx.Err() == nil {
+			r.missed.Store(true)
 			r.Log.Warn("a subscriber waits for the next search", "subscription", id, "error", err)
 		}
 		return
 	}
 	for _, s := range subscribers {
-		if s.ID == id {
-			r.serve(ctx, s, true)
-		}
+		r.serve(ctx, s, true)
 	}
 }

@@ -33,7 +33,7 @@ type house struct {
 	now time.Time
 }
 
-func newHouse(t testing.TB) *house {
+func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
 	h := &house{TB: t, db: pgtest.Open(t).DB(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
 	clock := func() time.Time {
 		h.mu.Lock()
@@ -41,11 +41,15 @@ func newHouse(t testing.TB) *house {
 		return h.now
 	}
 	h.views = &projections.Views{DB: h.db, Now: clock}
-	h.executor = commands.NewExecutor(commands.Config{
+	cfg := commands.Config{
 		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler), Now: clock,
 		Observe: func(r commands.BatchReport) { h.sweeper.Posted(r.Posted) },
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	h.executor = commands.NewExecutor(cfg)
 	t.Cleanup(func() {
 		if err := h.executor.Close(context.Background()); err != nil {
 			t.Error(err)
