@@ -28,12 +28,17 @@ type server struct {
 
 func newServer(t *testing.T, refuse map[string]string) *server {
 	t.Helper()
+	return newProtectedServer(t, refuse, nil, false)
+}
+
+func newProtectedServer(t *testing.T, refuse map[string]string, certified *tls.Config, begin bool) *server {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	s := &server{Listener: l, refuse: refuse, mails: make(chan string, 10), auth: make(chan string, 10)}
+	s := &server{Listener: l, refuse: refuse, mails: make(chan string, 10), auth: make(chan string, 10), tls: certified, begin: begin}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -179,8 +184,7 @@ func TestTheWayIsProtected(t *testing.T) {
 	roots.AddCert(server.Certificate())
 	for mode, begin := range map[TLSMode]bool{StartTLS: false, Implicit: true} {
 		t.Run(string(mode), func(t *testing.T) {
-			s := newServer(t, nil)
-			s.tls, s.begin = server.TLS, begin
+			s := newProtectedServer(t, nil, server.TLS, begin)
 			sender := s.sender()
 			sender.TLS, sender.User, sender.Password = mode, "me", "secret"
 			if err := sender.Send(t.Context(), Mail{To: []string{"who@example.net"}, Text: "x"}); err == nil || len(s.auth) > 0 || errors.Is(err, ErrRefused) {
