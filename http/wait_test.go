@@ -368,7 +368,7 @@ func TestACrowdDoesNotLookAtOnce(t *testing.T) {
 // was called for.
 func TestARepeatedWaitTakesNoCallAlong(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t)
+	a := newAPI(t).alone() // the line is one server's
 	began := time.Now()
 	const path = ofClaims + "?wait=20&limit=1"
 	var batches atomic.Int64
