@@ -14,25 +14,30 @@ import (
 	"nabu/internal/webhook"
 )
 
-// ErrOpen: the host of the subscriber has not answered lately, and is left alone. No
+// ErrOpen: the subscriber, or its host, has not answered lately and is left alone. No
 // attempt was made.
-var ErrOpen = errors.New("the subscriber's host is left alone for a while")
+var ErrOpen = errors.New("the subscriber is left alone for a while")
 
 // Bounds of what one host is asked at a time.
 const (
 	DefaultPerHost = 10
-	breakerTrips   = 10               // unanswered calls in a row open the breaker
+	breakerTrips   = 10               // calls without an answer, in a row, until there is a rest
 	breakerRests   = 10 * time.Second // for so long; then one call finds out
 	maxHosts       = 10_000           // that are remembered
+	maxSilent      = 10_000           // subscribers of one host that are remembered
 )
 
 // Postman delivers parcels to webhooks and mail addresses. Of one host only so many
-// parcels are under way at a time, and one that does not answer at all is left alone for a
-// while. It is safe for concurrent use.
+// parcels are under way at a time. One that cannot be connected to is left alone for a
+// while, and so is a subscriber that is connected to and does not answer: what one
+// subscriber does tells nothing of the others on its host. Subscribers that did not answer
+// the last time share half of their host's calls, so that any number of them leaves the
+// other half to those that do. It is safe for concurrent use.
 type Postman struct {
 	Webhooks *webhook.Sender
 	Mails    *mail.Sender
-	PerHost  int // calls to one host at a time; 0: DefaultPerHost
+	PerHost  int              // calls to one host at a time; 0: DefaultPerHost
+	Now      func() time.Time // nil: this machine's clock
 
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -40,18 +45,32 @@ type Postman struct {
 
 // host is a machine that is called, with a port.
 type host struct {
-	busy    chan struct{}
+	busy    chan struct{} // the calls under way
+	slow    chan struct{} // those of them, or about to be, to subscribers that are silent
 	breaker *gobreaker.TwoStepCircuitBreaker[webhook.Result]
 	used    time.Time
+	silent  map[string]silence // subscribers that did not answer the last time
 }
 
-// Open counts the hosts that are left alone.
+// silence is what is known of a subscriber that does not answer.
+type silence struct {
+	calls int       // in a row
+	until time.Time // it is left alone
+}
+
+// Open counts the hosts and the single subscribers that are left alone.
 func (p *Postman) Open() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.now()
 	for _, h := range p.hosts {
 		if h.breaker.State() != gobreaker.StateClosed {
 			n++
+		}
+		for _, its := range h.silent {
+			if its.until.After(now) {
+				n++
+			}
 		}
 	}
 	return n
@@ -61,14 +80,21 @@ func (p *Postman) Open() (n int) {
 // made, or one that may be made again.
 func (p *Postman) Deliver(ctx context.Context, parcel Parcel) (webhook.Result, error) {
 	h := p.host(hostOf(parcel.Subscriber))
-	if h.breaker.State() == gobreaker.StateOpen {
+	its := p.silence(h, parcel.Subscriber)
+	if h.breaker.State() == gobreaker.StateOpen || its.until.After(p.now()) {
 		return webhook.Result{}, ErrOpen
 	}
-	select {
-	case h.busy <- struct{}{}:
-		defer func() { <-h.busy }()
-	case <-ctx.Done():
-		return webhook.Result{}, ctx.Err()
+	lanes := []chan struct{}{h.slow, h.busy}
+	if its.calls == 0 {
+		lanes = lanes[1:]
+	}
+	for _, lane := range lanes {
+		select {
+		case lane <- struct{}{}:
+			defer func() { <-lane }()
+		case <-ctx.Done():
+			return webhook.Result{}, ctx.Err()
+		}
 	}
 	done, err := h.breaker.Allow()
 	if err != nil {
@@ -76,21 +102,56 @@ func (p *Postman) Deliver(ctx context.Context, parcel Parcel) (webhook.Result, e
 	}
 	result := p.send(ctx, parcel)
 	if ctx.Err() != nil && result.Outcome != webhook.Delivered {
-		done(nil) // it was cut off here, not there
+		done(errCutOff)
 		return webhook.Result{}, ctx.Err()
 	}
 	if result.Unreachable {
 		done(errUnreachable)
 	} else {
 		done(nil)
+		p.heard(h, parcel.Subscriber, result.Unanswered)
 	}
 	return result, nil
 }
 
-var errUnreachable = errors.New("no answer")
+var (
+	errUnreachable = errors.New("no connection")
+	errCutOff      = errors.New("the call was cut off here, not there")
+)
 
-// host is what is known of a host. What its answers say is its subscribers' business;
-// that it does not answer is its own.
+// silence is for how long a subscriber has not answered.
+func (p *Postman) silence(h *host, subscriber string) silence {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return h.silent[subscriber]
+}
+
+// heard takes note of whether a subscriber has answered.
+func (p *Postman) heard(h *host, subscriber string, unanswered bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !unanswered {
+		delete(h.silent, subscriber)
+		return
+	}
+	its := h.silent[subscriber]
+	if its.calls++; its.calls >= breakerTrips {
+		its.until = p.now().Add(breakerRests)
+	}
+	if len(h.silent) >= maxSilent { // who still does not answer is soon found out again
+		clear(h.silent)
+	}
+	h.silent[subscriber] = its
+}
+
+func (p *Postman) now() time.Time {
+	if p.Now == nil {
+		return time.Now()
+	}
+	return p.Now()
+}
+
+// host is what is known of a host.
 func (p *Postman) host(name string) *host {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,10 +172,14 @@ func (p *Postman) host(name string) *host {
 	if most == 0 {
 		most = DefaultPerHost
 	}
-	h := &host{busy: make(chan struct{}, most), used: now, breaker: gobreaker.NewTwoStepCircuitBreaker[webhook.Result](gobreaker.Settings{
-		Name: name, Timeout: breakerRests,
-		ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakerTrips },
-	})}
+	h := &host{
+		busy: make(chan struct{}, most), slow: make(chan struct{}, max(1, most/2)), used: now, silent: map[string]silence{},
+		breaker: gobreaker.NewTwoStepCircuitBreaker[webhook.Result](gobreaker.Settings{
+			Name: name, Timeout: breakerRests,
+			ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakerTrips },
+			IsExcluded:  func(err error) bool { return errors.Is(err, errCutOff) },
+		}),
+	}
 	p.hosts[name] = h
 	return h
 }

@@ -25,6 +25,7 @@ import (
 const (
 	tortureSubscribers = 50
 	failingSubscribers = 10 // 1 to 10; 0 hangs
+	mostFailures       = 6  // of one message, so that no policy comes to its end
 	deliveryKills      = 5
 	deliveryPolicy     = `{"retries_with_no_delay": 2, "minimum_delay_retries": 3, "minimum_delay": 1, "maximum_delay": 11, "maximum_delay_retries": 3}`
 )
@@ -32,13 +33,14 @@ const (
 // subscribed is the receiver of all subscribers: each has a path.
 type subscribed struct {
 	*httptest.Server
-	mu    sync.Mutex
-	taken map[string]map[string]int // calls that were answered with 200, by path and body
-	ended chan struct{}
+	mu     sync.Mutex
+	taken  map[string]map[string]int // calls that were answered with 200, by path and body
+	failed map[string]int            // those that were not, by both
+	ended  chan struct{}
 }
 
 func newSubscribed(t *testing.T) *subscribed {
-	s := &subscribed{taken: map[string]map[string]int{}, ended: make(chan struct{})}
+	s := &subscribed{taken: map[string]map[string]int{}, failed: map[string]int{}, ended: make(chan struct{})}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(func() {
 		close(s.ended)
@@ -58,19 +60,21 @@ func (s *subscribed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	switch {
-	case which == 0:
+	if which == 0 {
 		select {
 		case <-r.Context().Done():
 		case <-s.ended:
 		}
 		return
-	case which <= failingSubscribers && rand.IntN(3) == 0:
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	call := r.URL.Path + " " + string(m.Body)
+	if which <= failingSubscribers && s.failed[call] < mostFailures && rand.IntN(3) == 0 {
+		s.failed[call]++
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if s.taken[r.URL.Path] == nil {
 		s.taken[r.URL.Path] = map[string]int{}
 	}

@@ -66,7 +66,7 @@ func newNotifier(
 	views := &projections.Views{DB: db.read}
 	m := newDeliveryMetrics(views, log)
 	registry.MustRegister(m.attempts, m.seconds, m.lag, m, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "nabu_webhook_breakers_open", Help: "Hosts of subscribers that are left alone because they do not answer.",
+		Name: "nabu_webhook_breakers_open", Help: "Hosts and single subscribers that are left alone because they do not answer.",
 	}, func() float64 { return float64(postman.Open()) }))
 	return reactors.NewNotifier(reactors.NotifierConfig{
 		Executor: executor, Views: views, Ledger: db.read, Deliver: postman, Required: cfg.RequireConfirmation, Log: log,

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -64,8 +65,11 @@ type Result struct {
 	Error   string // why there was none, or why it does not count; empty otherwise
 	// RetryAfter is how long the subscriber asks to be left alone; 0: it does not.
 	RetryAfter time.Duration
-	// Unreachable: nobody answered. It says something of the host, not of the subscriber.
+	// Unreachable: there was no connection. It says something of the host.
 	Unreachable bool
+	// Unanswered: there was a connection, and no answer that can be read. It says something
+	// of this subscriber, and nothing of others on its host.
+	Unanswered bool
 }
 
 // Call is a request to be made.
@@ -153,9 +157,13 @@ func (s *Sender) post(ctx context.Context, to *url.URL, c Call) (Result, *url.UR
 	req.Header.Set("User-Agent", "nabu")
 	setHeaders(req.Header, c.Header)
 	setHeaders(req.Header, c.Fixed)
+	connected := false
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected = true },
+	}))
 	answer, err := s.client.Do(req)
 	if err != nil {
-		return failed(err), nil
+		return failed(err, connected), nil
 	}
 	defer func() { _ = answer.Body.Close() }()
 	// What is read to its end leaves a connection that can be used again; what says more
@@ -226,8 +234,8 @@ func refused(err error) Result {
 	return Result{Outcome: Dropped, Error: ErrorText(err)}
 }
 
-// failed is what it means that there was no answer.
-func failed(err error) Result {
+// failed is what it means that there was no answer, or not even a connection.
+func failed(err error, connected bool) Result {
 	if errors.Is(err, ErrRefused) {
 		return refused(err)
 	}
@@ -238,7 +246,7 @@ func failed(err error) Result {
 	if errors.Is(err, context.DeadlineExceeded) {
 		text = "no answer in time"
 	}
-	return Result{Outcome: Retry, Error: text, Unreachable: true}
+	return Result{Outcome: Retry, Error: text, Unreachable: !connected, Unanswered: connected}
 }
 
 // ErrorText is an error as a history can keep it: printable, and not long.

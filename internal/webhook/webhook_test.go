@@ -207,7 +207,7 @@ func TestAnswers(t *testing.T) {
 		got := s.Send(t.Context(), Call{URL: server.URL})
 		server.Close()
 		show(t, "%d %-45s %-9s after %s %s", c.status, strings.Join(c.header[:], " "), got.Outcome, got.RetryAfter, got.Error)
-		if got.Outcome != c.outcome || got.RetryAfter != c.after || got.Unreachable {
+		if got.Outcome != c.outcome || got.RetryAfter != c.after || got.Unreachable || got.Unanswered {
 			t.Errorf("%d %v: %+v", c.status, c.header, got)
 		}
 	}
@@ -270,7 +270,7 @@ func TestBadSubscribers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, took := callOne(t, behave)
 			show(t, "%-15s %-9s within %4d ms: %s", name, got.Outcome, took.Milliseconds(), got.Error)
-			if got.Outcome != Retry || !got.Unreachable || got.Error == "" || took > 2*time.Second {
+			if got.Outcome != Retry || got.Unreachable || !got.Unanswered || got.Error == "" || took > 2*time.Second {
 				t.Errorf("%+v after %s", got, took)
 			}
 		})
