@@ -2,6 +2,7 @@ package commands_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,63 +202,42 @@ func TestOneBatchMakesOneKey(t *testing.T) {
 	h.keysKept()
 }
 
-// TestADestroyedKeyIsOfNoUseInItsOwnBatch: what is posted beside its destruction is sealed
-// with another, and what it has sealed is handed out no more.
+// TestADestroyedKeyIsOfNoUseInItsOwnBatch: what follows in the batch that destroys it is
+// sealed with another, and what it has sealed is handed out no more, be it free or
+// released there.
 func TestADestroyedKeyIsOfNoUseInItsOwnBatch(t *testing.T) {
-	h := newHouse(t)
-	e := h.executor(nil)
-	ctx := as(t.Context(), "")
-	run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
-	for _, body := range []string{`1`, `2`, `3`} {
-		run(t, e, post(orders, body))
+	for name, held := range map[string]int{"free": 0, "released": 2} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			e := h.executor(nil)
+			ctx := as(t.Context(), "")
+			run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
+			for _, body := range []string{`1`, `2`, `3`} {
+				run(t, e, post(orders, body))
+			}
+			destroy := func() error { _, err := commands.Run(ctx, e, commands.DestroyKeys{Queue: orders}); return err }
+			batch := []func() error{destroy}
+			if held > 0 {
+				its := claim(orders, held)
+				run(t, e, its)
+				batch = append(batch, func() error {
+					_, err := commands.Run(ctx, e, commands.ReleaseClaim{Queue: orders, Claim: its.Claim})
+					return err
+				})
+			}
+			var taken []commands.Taken
+			batch = append(batch, poster(ctx, e, post(orders, `4`)),
+				func() (err error) { taken, err = commands.Run(ctx, e, claim(orders, 10)); return err })
+			if err := errors.Join(h.gathered(e, batch...)...); err != nil {
+				t.Fatal(err)
+			}
+			if text := h.opened(e, orders, taken); text != "4" {
+				t.Errorf("got %q", text)
+			}
+			h.sound()
+			h.keysKept()
+		})
 	}
-	var taken []commands.Taken
-	for _, err := range h.gathered(e,
-		func() error { _, err := commands.Run(ctx, e, commands.DestroyKeys{Queue: orders}); return err },
-		poster(ctx, e, post(orders, `4`)),
-		func() (err error) { taken, err = commands.Run(ctx, e, claim(orders, 10)); return err },
-	) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if text := h.opened(e, orders, taken); text != "4" {
-		t.Errorf("got %q", text)
-	}
-	h.sound()
-	h.keysKept()
-}
-
-// TestADestroyedKeyIsOfNoUseToWhatIsReleased in the batch that destroys it.
-func TestADestroyedKeyIsOfNoUseToWhatIsReleased(t *testing.T) {
-	h := newHouse(t)
-	e := h.executor(nil)
-	ctx := as(t.Context(), "")
-	run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
-	for _, body := range []string{`1`, `2`, `3`} {
-		run(t, e, post(orders, body))
-	}
-	held := claim(orders, 2)
-	run(t, e, held)
-	var taken []commands.Taken
-	for _, err := range h.gathered(e,
-		func() error { _, err := commands.Run(ctx, e, commands.DestroyKeys{Queue: orders}); return err },
-		func() error {
-			_, err := commands.Run(ctx, e, commands.ReleaseClaim{Queue: orders, Claim: held.Claim})
-			return err
-		},
-		poster(ctx, e, post(orders, `4`)),
-		func() (err error) { taken, err = commands.Run(ctx, e, claim(orders, 10)); return err },
-	) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if text := h.opened(e, orders, taken); text != "4" {
-		t.Errorf("got %q", text)
-	}
-	h.sound()
-	h.keysKept()
 }
 
 // TestADestructionWhoseAnswerIsLostForgetsTheKey, whichever call's answer that is.

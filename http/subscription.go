@@ -198,6 +198,16 @@ func (s *Server) changeSubscription(c *call) error {
 	if change == (domain.SubscriptionChange{}) {
 		return badRequest("Unable to update subscription", "The body must have at least one of subscriber, ttl and options.")
 	}
+	return s.alterSubscription(c, body, "", func(id domain.SubscriptionID) commands.Command[bool] {
+		return commands.ChangeSubscription{Queue: c.queue, ID: id, Change: change, Rules: s.Subscriptions}
+	})
+}
+
+// alterSubscription carries out a command on the subscription that the path names, and
+// answers with its place, or one below it.
+func (s *Server) alterSubscription(
+	c *call, body []byte, below string, command func(domain.SubscriptionID) commands.Command[bool],
+) error {
 	id, err := subscriptionID(c)
 	if err != nil {
 		return err
@@ -206,11 +216,10 @@ func (s *Server) changeSubscription(c *call) error {
 	if err != nil {
 		return err
 	}
-	cmd := commands.ChangeSubscription{Queue: c.queue, ID: id, Change: change, Rules: s.Subscriptions}
-	if _, err := commands.Run(ctx, s.Executor, cmd); err != nil {
+	if _, err := commands.Run(ctx, s.Executor, command(id)); err != nil {
 		return err
 	}
-	c.Response().Header().Set(headerLocation, subscriptionsPath(c.queue)+"/"+id.String())
+	c.Response().Header().Set(headerLocation, subscriptionsPath(c.queue)+"/"+id.String()+below)
 	return c.NoContent(http.StatusNoContent)
 }
 
@@ -242,20 +251,9 @@ func (s *Server) confirmSubscription(c *call) error {
 	if err != nil {
 		return err
 	}
-	id, err := subscriptionID(c)
-	if err != nil {
-		return err
-	}
-	ctx, err := c.request(body)
-	if err != nil {
-		return err
-	}
-	cmd := commands.ConfirmSubscription{Queue: c.queue, ID: id, Confirmed: confirmed, Rules: s.Subscriptions}
-	if _, err := commands.Run(ctx, s.Executor, cmd); err != nil {
-		return err
-	}
-	c.Response().Header().Set(headerLocation, subscriptionsPath(c.queue)+"/"+id.String()+"/confirm")
-	return c.NoContent(http.StatusNoContent)
+	return s.alterSubscription(c, body, "/confirm", func(id domain.SubscriptionID) commands.Command[bool] {
+		return commands.ConfirmSubscription{Queue: c.queue, ID: id, Confirmed: confirmed, Rules: s.Subscriptions}
+	})
 }
 
 // decodeConfirmation reads the word of a subscriber.
