@@ -144,7 +144,7 @@ func (w *worker) serveOnce(ctx context.Context) error {
 			}
 		}
 		n, err := w.serveNew(ctx)
-		if err != nil || n == 0 {
+		if err != nil || n == 0 && !w.due.Load() { // word that something is due may be taken in by then
 			return err
 		}
 		w.listen()
