@@ -128,8 +128,8 @@ func (o *order) handle(data []byte) (err error) {
 	if err := o.identify(its); err != nil {
 		return err
 	}
-	if !check(its.rule)(o.caller) {
-		return problemf(http.StatusForbidden, "Not authorized", "Policy does not allow %s to be performed.", its.rule)
+	if err := o.check(its.rule, o.caller); err != nil {
+		return err
 	}
 	o.ctx = commands.WithRequest(o.socket.ctx, commands.Request{Origin: originOf(o.caller, o.id, o.header)})
 	o.begun = true

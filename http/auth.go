@@ -54,7 +54,18 @@ func (NoAuth) Authenticate(r *http.Request) (Caller, error) {
 		caller.Project, caller.HasProject = project[0], true
 	}
 	if roles, given := r.Header["X-Roles"]; given {
-		caller.Roles = strings.Split(strings.Join(roles, ","), ",")
+		caller.Roles = splitRoles(strings.Join(roles, ","))
 	}
 	return caller, nil
+}
+
+// splitRoles takes a list of roles apart.
+func splitRoles(list string) []string {
+	var roles []string
+	for role := range strings.SplitSeq(list, ",") {
+		if role = strings.TrimSpace(role); role != "" {
+			roles = append(roles, role)
+		}
+	}
+	return roles
 }

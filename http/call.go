@@ -41,7 +41,6 @@ type call struct {
 // Zaqar's order: a client that does two things wrong is told of the same one.
 func (s *Server) checked(r route) echo.HandlerFunc {
 	versioned, named := strings.HasPrefix(r.path, "/v2"), strings.Contains(r.path, "/:queue")
-	allowed := check(r.rule)
 	return func(c echo.Context) error {
 		its := &call{Context: c}
 		var err error
@@ -62,8 +61,8 @@ func (s *Server) checked(r route) echo.HandlerFunc {
 				return badRequest("Invalid queue identification", "%v", err)
 			}
 		}
-		if !allowed(its.caller) {
-			return problemf(http.StatusForbidden, "Not authorized", "Policy does not allow %s to be performed.", r.rule)
+		if err := s.check(r.rule, its.caller); err != nil {
+			return err
 		}
 		return r.handle(its)
 	}

@@ -105,10 +105,10 @@ func (s *Server) showHealth(c *call) error {
 // routes stand at the root alone and ask for no header.
 func (s *Server) addOperatorRoutes() {
 	methods := []string{http.MethodGet, http.MethodHead}
-	s.echo.Match(methods, "/healthz", func(c echo.Context) error {
+	s.addOpen(methods, "/healthz", func(c echo.Context) error {
 		return writeJSON(c, http.StatusOK, []byte(`{"alive": true}`))
 	})
-	s.echo.Match(methods, "/readyz", func(c echo.Context) error {
+	s.addOpen(methods, "/readyz", func(c echo.Context) error {
 		status, reason := s.readiness(c)
 		text, err := json.Marshal(map[string]any{"ready": reason == "", "reason": reason})
 		if err != nil {
@@ -116,7 +116,7 @@ func (s *Server) addOperatorRoutes() {
 		}
 		return writeJSON(c, status, text)
 	})
-	s.echo.Match(methods, "/healthcheck", func(c echo.Context) error { // as OpenStack's balancers ask
+	s.addOpen(methods, "/healthcheck", func(c echo.Context) error { // as OpenStack's balancers ask
 		status, reason := s.readiness(c)
 		if reason == "" {
 			reason = "OK"
@@ -124,7 +124,13 @@ func (s *Server) addOperatorRoutes() {
 		return c.String(status, reason)
 	})
 	if s.Metrics != nil {
-		s.echo.GET("/metrics", echo.WrapHandler(s.Metrics))
+		s.addOpen([]string{http.MethodGet}, "/metrics", echo.WrapHandler(s.Metrics))
+	}
+}
+
+func (s *Server) addOpen(methods []string, path string, handle echo.HandlerFunc) {
+	for _, method := range methods {
+		s.add(method, path, open, handle)
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
+// messagingAPI is what the Messaging API is called where several are.
+const messagingAPI = "messaging"
+
 // messagingPrefix is where the Messaging API stands besides the root. No link and
 // no Location carries it: clients put such paths behind their endpoint, which has it.
 const messagingPrefix = "/messaging"
@@ -16,7 +19,7 @@ const messagingPrefix = "/messaging"
 type route struct {
 	method string
 	path   string
-	rule   string // of the policy; empty: none applies
+	rule   string // of the policy, or open
 	handle func(*call) error
 	// operation is the route's name in the health answer, if it has one there.
 	operation string
@@ -25,13 +28,13 @@ type route struct {
 // messaging are all routes of the Messaging API.
 func (s *Server) messaging() []route {
 	return []route{
-		{"GET", "/", "", s.showVersions, ""},
-		{"GET", "/v2", "", s.showHome, ""},
-		{"GET", "/v2/", "", s.showHome, ""},
+		{"GET", "/", open, s.showVersions, ""},
+		{"GET", "/v2", open, s.showHome, ""},
+		{"GET", "/v2/", open, s.showHome, ""},
 		{"GET", "/v2/ping", "ping:get", s.ping, ""},
 		{"HEAD", "/v2/ping", "ping:get", s.pingHead, ""},
 		{"GET", "/v2/health", "health:get", s.showHealth, ""},
-		{"GET", "/ws", "", s.needsWebSocket, ""},
+		{"GET", "/ws", open, s.needsWebSocket, ""},
 
 		{"GET", "/v2/queues", "queues:get_all", s.listQueues, ""},
 		{"PUT", "/v2/queues/:queue", "queues:create", s.createQueue, "create_queue"},
@@ -65,9 +68,23 @@ func (s *Server) messaging() []route {
 	}
 }
 
+// table are the routes of an API.
+type table struct {
+	api    string
+	prefix string // where it stands besides the root
+	routes []route
+}
+
+// tables are those of all APIs.
+func (s *Server) tables() []table {
+	return []table{{messagingAPI, messagingPrefix, s.messaging()}}
+}
+
 // addRoutes makes the routes known to echo.
 func (s *Server) addRoutes() {
-	s.addTable(s.messaging(), "", messagingPrefix)
+	for _, t := range s.tables() {
+		s.addTable(t.routes, "", t.prefix)
+	}
 	s.addOperatorRoutes()
 }
 
@@ -88,7 +105,7 @@ func (s *Server) addTable(table []route, prefixes ...string) {
 					if r.method == http.MethodGet && slices.Contains(webSocketPaths, path) {
 						handler = s.orWebSocket(handler)
 					}
-					s.echo.Add(r.method, address, handler)
+					s.add(r.method, address, r.rule, handler)
 				}
 				s.addOtherMethods(address, path, allow)
 			}
@@ -130,24 +147,24 @@ const anyOtherMethod = http.MethodTrace
 func (s *Server) addOtherMethods(address, path string, allow []string) {
 	for _, method := range append(knownMethods, anyOtherMethod) {
 		if !slices.Contains(allow, method) {
-			s.echo.Add(method, address, s.otherMethod(allow, path))
+			s.add(method, address, open, s.otherMethod(allow, path))
 		}
 	}
-	s.echo.OPTIONS(address, func(c echo.Context) error {
+	s.add(http.MethodOptions, address, open, func(c echo.Context) error {
 		c.Response().Header().Set("Allow", strings.Join(allow, ", "))
 		return c.NoContent(http.StatusOK)
 	})
 	names, _, _ := strings.Cut(path, "/:")
-	s.echo.RouteNotFound(address, s.otherMethod(allow, names))
+	s.add(echo.RouteNotFound, address, open, s.otherMethod(allow, names))
 	if endsInName(path) && !strings.HasSuffix(address, "/") {
 		// Otherwise the last name of a path would reach over further slashes.
-		s.echo.RouteNotFound(address+"/*", func(echo.Context) error { return errNoRoute })
+		s.add(echo.RouteNotFound, address+"/*", open, func(echo.Context) error { return errNoRoute })
 	}
 }
 
 // otherMethod answers 405, after the checks that every request to the path passes.
 func (s *Server) otherMethod(allow []string, path string) echo.HandlerFunc {
-	return s.checked(route{path: path, handle: func(c *call) error {
+	return s.checked(route{path: path, rule: open, handle: func(c *call) error {
 		c.Response().Header().Set("Allow", strings.Join(allow, ", "))
 		return errWrongMethod
 	}})

@@ -22,6 +22,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/policy"
 	"nabu/internal/signedurl"
 	"nabu/projections"
 )
@@ -70,6 +71,8 @@ type Config struct {
 	Limits   domain.Limits
 	// Auth tells who a request comes from; nil: NoAuth.
 	Auth Authenticator
+	// Policy is who may do what; nil: the one of a nabu whose operator has none.
+	Policy *policy.Policy
 	// SigningKey is what signed URLs are signed with. Servers over one database must have
 	// the same one.
 	SigningKey signedurl.Key
@@ -102,6 +105,7 @@ type Server struct {
 	Config
 	echo       *echo.Echo
 	server     *http.Server
+	rules      map[routeKey]string // that routes are guarded by
 	metrics    *metrics
 	operations operations
 	sockets    sockets
@@ -116,11 +120,14 @@ func New(cfg Config) *Server {
 	if cfg.Auth == nil {
 		cfg.Auth = NoAuth{}
 	}
+	if cfg.Policy == nil {
+		cfg.Policy = policy.Default()
+	}
 	if len(cfg.Subscriptions.Types) == 0 {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
 	cfg.WebSockets = cfg.WebSockets.withDefaults()
-	s := &Server{Config: cfg, echo: echo.New(), metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
+	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.metrics.addActions(cfg.Registry, s.operations, s.sockets.count)
 	s.echo.IPExtractor = echo.ExtractIPDirect()

@@ -103,6 +103,9 @@ func asProblem(err error) (*problem, bool) {
 		status, known := zaqarStatuses[refusal.Code]
 		return &problem{status.status, status.title, refusal.Message}, known
 	}
+	if f, ok := errors.AsType[*forbidden](err); ok {
+		return &problem{http.StatusForbidden, "Not authorized", "Policy does not allow " + f.rule + " to be performed."}, true
+	}
 	switch {
 	case errors.Is(err, echo.ErrNotFound):
 		return errNoRoute, true
