@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -81,7 +82,8 @@ func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, err
 		from[s.key] = origin
 	}
 	if len(problems) == 0 {
-		problems = append(problems, complete(&c, environ), check(c))
+		path, _ := settingsFile(flags, environ)
+		problems = append(problems, complete(&c, environ), c.readPolicy(filepath.Dir(path)), check(c))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return config{}, nil, misconfigured(err)
@@ -213,16 +215,21 @@ func settingOfVariable(name, value string) (string, any) {
 var serviceLink = regexp.MustCompile(
 	`^NABU_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)=|^NABU_(\w+_)?PORT=\w+://`)
 
-func readFile(flags *pflag.FlagSet, environ environment) (path string, values *koanf.Koanf, err error) {
-	values = koanf.New(".")
+// settingsFile is the file of the settings, which need not be there if nobody named it.
+func settingsFile(flags *pflag.FlagSet, environ environment) (path string, named bool) {
 	path = flags.Lookup(configFlag).Value.String()
 	if path == "" {
 		path = environ.get(configVariable)
 	}
-	named := path != ""
-	if !named {
-		path = usualFile
+	if path == "" {
+		return usualFile, false
 	}
+	return path, true
+}
+
+func readFile(flags *pflag.FlagSet, environ environment) (path string, values *koanf.Koanf, err error) {
+	values = koanf.New(".")
+	path, named := settingsFile(flags, environ)
 	err = values.Load(file.Provider(path), yaml.Parser())
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return path, values, nil

@@ -25,6 +25,7 @@ func newRoot(environ environment) *cobra.Command {
 		newConsumers(environ),
 		newKeys(environ),
 		newConfig(environ),
+		newPolicy(environ),
 		newBench(environ),
 		newBenchBaseline(environ),
 		newVersion(),

@@ -128,7 +128,7 @@ func (s *service) start(ctx context.Context) error {
 	s.awake.Store(s.reactors)
 	s.server = http.New(http.Config{
 		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
-		SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
+		Policy: s.policy, SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},
 		WebSockets:    http.WebSockets{Max: s.WebSocketConnections, Origins: splitList(s.WebSocketOrigins)},

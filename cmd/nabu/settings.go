@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nabu/domain"
+	"nabu/internal/policy"
 	"nabu/internal/postgres"
 	"nabu/internal/sealing"
 )
@@ -22,6 +23,8 @@ type config struct {
 	Env                      string
 	AuthStrategy             string
 	InsecureNoAuth           bool
+	PolicyFile               string
+	LegacyDefaults           bool
 	DataDir                  string
 	PGBin                    string
 	AllowPrivatePostgres     bool
@@ -57,6 +60,7 @@ type config struct {
 	EncryptionKeysFile       string
 
 	masters *sealing.Masters // of EncryptionKeysFile; nil: there is none
+	policy  *policy.Policy
 }
 
 // setting is one key of the configuration. Its flag is the key with dashes, its
@@ -98,6 +102,14 @@ var serviceSettings = []setting{
 		key: "insecure_noauth", fallback: "false",
 		help:  "allow noauth on an address that other machines can reach",
 		field: func(c *config) any { return &c.InsecureNoAuth },
+	}, {
+		key:   "policy_file",
+		help:  "file with rules of who may do what, looked for beside the file of the settings; empty: policy.yaml there, if there is one",
+		field: func(c *config) any { return &c.PolicyFile },
+	}, {
+		key: "legacy_defaults", fallback: "false",
+		help:  "let in as well whom the rules let in by default before Xena",
+		field: func(c *config) any { return &c.LegacyDefaults },
 	}, {
 		key:   "data_dir",
 		help:  "folder of the private PostgreSQL; empty: the usual place for data",

@@ -144,7 +144,8 @@ func (e *evaluation) hasRole(wanted string) bool {
 func sameRole(a, b string) bool {
 	for i := range min(len(a), len(b)) {
 		if a[i] >= 0x80 || b[i] >= 0x80 {
-			return strings.ToLower(a) == strings.ToLower(b)
+			a, b = strings.ToLower(a), strings.ToLower(b)
+			return a == b
 		}
 		if lower(a[i]) != lower(b[i]) {
 			return false

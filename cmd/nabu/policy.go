@@ -1,0 +1,204 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nabu/http"
+	"nabu/internal/policy"
+)
+
+// usualPolicy is the policy's file when nobody names one, as OpenStack's services have it.
+const usualPolicy = "policy.yaml"
+
+// readPolicy reads who may do what. folder is that of the file of the settings. Afterwards
+// PolicyFile is the file that was read; empty: there is none.
+func (c *config) readPolicy(folder string) error {
+	file, err := c.findPolicy(folder)
+	if err != nil {
+		return fmt.Errorf("policy_file: %w", err)
+	}
+	o := policy.Options{LegacyDefaults: c.LegacyDefaults}
+	if file != "" {
+		if o.File, err = os.ReadFile(file); err != nil {
+			return fmt.Errorf("policy_file: %w", err)
+		}
+	}
+	if c.policy, err = policy.New(o); err != nil {
+		return fmt.Errorf("policy_file: %s: %w", file, err)
+	}
+	c.PolicyFile = file
+	return nil
+}
+
+// findPolicy looks for the policy's file beside the file of the settings, and for one that
+// was named from where nabu was started as well.
+func (c *config) findPolicy(folder string) (string, error) {
+	named := c.PolicyFile
+	if filepath.IsAbs(named) {
+		return named, nil
+	}
+	beside := filepath.Join(folder, named)
+	if named == "" {
+		beside = filepath.Join(folder, usualPolicy)
+	}
+	switch _, err := os.Stat(beside); {
+	case !errors.Is(err, fs.ErrNotExist):
+		return beside, err
+	case named == "":
+		return "", nil
+	}
+	if _, err := os.Stat(named); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is neither %s nor, from here, %s", beside, named)
+	}
+	return named, nil
+}
+
+func newPolicy(environ environment) *cobra.Command {
+	return group(&cobra.Command{Use: "policy", Short: "Look at who may do what"}, newPolicyShow(environ), newPolicyCheck(environ))
+}
+
+func newPolicyShow(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show",
+		Short: "Show what clients can ask for, by which rule, and what that rule checks",
+		Long: `Show what clients can ask for, by which rule of the policy, what that rule checks, and the
+line of the policy's file that says so. Rules that stand alone at the end are named by others, or
+belong to APIs that nabu does not have yet.`,
+		Args: noArguments,
+	}
+	addSettings(c.Flags())
+	form := addForm(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, _, err := loadConfig(c.Flags(), environ)
+		if err != nil {
+			return err
+		}
+		return writePolicy(c.OutOrStdout(), *form, cfg.policy)
+	}
+	return c
+}
+
+// shownRule is a line of the policy: something that clients can ask for, or a rule alone.
+type shownRule struct {
+	API    string `json:"api,omitempty"`
+	Method string `json:"method,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Rule   string `json:"rule,omitempty"` // empty: there is none, everybody may
+	Check  string `json:"check"`
+	Line   int    `json:"line,omitempty"` // of the file; 0: it is the default
+}
+
+func writePolicy(out io.Writer, f form, p *policy.Policy) error {
+	var shown []shownRule
+	for _, r := range http.Routes() {
+		one := shownRule{API: r.API, Method: r.Method, Path: r.Path, Rule: r.Rule}
+		if r.Rule != "" {
+			one.Check, one.Line = p.Rule(r.Rule).Check, p.Rule(r.Rule).Line
+		}
+		shown = append(shown, one)
+	}
+	for _, r := range p.Rules() {
+		if !slices.ContainsFunc(shown, func(s shownRule) bool { return s.Rule == r.Name }) {
+			shown = append(shown, shownRule{Rule: r.Name, Check: r.Check, Line: r.Line})
+		}
+	}
+	if f == asJSON {
+		return writeJSON(out, shown)
+	}
+	rows := [][]string{{"api", "method", "path", "rule", "check", "from"}}
+	for _, s := range shown {
+		rows = append(rows, s.row())
+	}
+	return writeTable(out, rows)
+}
+
+func (s shownRule) row() []string {
+	check, from := strings.Join(strings.Fields(s.Check), " "), "default"
+	switch {
+	case s.Rule == "":
+		check, from = "", ""
+	case s.Line > 0:
+		from = fmt.Sprintf("line %d", s.Line)
+	}
+	if check == "" && s.Rule != "" {
+		check = `""`
+	}
+	row := []string{s.API, s.Method, s.Path, s.Rule, check, from}
+	for i := range row {
+		if row[i] == "" {
+			row[i] = "-"
+		}
+	}
+	return row
+}
+
+func newPolicyCheck(environ environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check the policy's file, or another one before it is taken",
+		Long: `Check the policy's file, or another one before it is taken. What nabu would refuse at its start
+is an error, with the rule and the place. What can hardly be meant is only told.`,
+		Args: noArguments,
+	}
+	addSettings(c.Flags())
+	file := c.Flags().String("file", "", "check this file instead of policy_file")
+	form := addForm(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *file != "" {
+			path, err := filepath.Abs(*file)
+			if err != nil {
+				return err
+			}
+			if err := c.Flags().Set("policy-file", path); err != nil {
+				return err
+			}
+		}
+		cfg, _, err := loadConfig(c.Flags(), environ)
+		if err != nil {
+			return err
+		}
+		return writeVerdict(c.OutOrStdout(), *form, cfg.PolicyFile, cfg.policy)
+	}
+	return c
+}
+
+// policyVerdict is what can be said of a policy's file that nabu takes.
+type policyVerdict struct {
+	File     string   `json:"file"`  // empty: there is none
+	Rules    int      `json:"rules"` // that the file has
+	Asked    int      `json:"asked"` // of these nabu itself asks for
+	Warnings []string `json:"warnings"`
+}
+
+func writeVerdict(out io.Writer, f form, file string, p *policy.Policy) error {
+	v := policyVerdict{File: file, Warnings: append([]string{}, p.Warnings()...)}
+	for _, r := range p.Rules() {
+		if r.Line > 0 {
+			v.Rules++
+			if r.Known {
+				v.Asked++
+			}
+		}
+	}
+	if f == asJSON {
+		return writeJSON(out, v)
+	}
+	text := "there is no file: the defaults hold"
+	if v.File != "" {
+		text = fmt.Sprintf("%s: %s, of which nabu asks for %d", v.File, count(v.Rules, "rule"), v.Asked)
+	}
+	for _, warning := range v.Warnings {
+		text += "\nwarning: " + warning
+	}
+	_, err := fmt.Fprintln(out, text)
+	return err
+}
