@@ -272,14 +272,14 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		"a: \"'a:b':%(x)s\"":                   `"'a" before the colon is neither a credential's name nor 'text', True, False, None or a whole number`,
 		"a: '007:%(x)s'":                       `"007" before the colon is neither`,
 		"a: 'a..b:x'":                          `"a..b" before the colon is neither`,
-
-		// How rules hang together.
-		"a: rule:a": `line 1, column 4: rule "a": leads back to itself: a -> a`,
-		"a: rule:b\nb: 'not rule:c'\nc: '@ or rule:a'": `rule "a": leads back to itself: a -> b -> c -> a`,
-		"default: rule:nowhere":                        `rule "default": leads back to itself: default -> default`,
-		"context_is_admin: rule:tasks_api_access":      `leads back to itself: context_is_admin -> tasks_api_access -> context_is_admin`,
 	}
-	for file, says := range tests {
+	refused(t, tests)
+}
+
+// refused states for each file what is said of it.
+func refused(t *testing.T, files map[string]string) {
+	t.Helper()
+	for file, says := range files {
 		_, err := New(Options{File: []byte(file)})
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s\ngot:  %v\nwant: %s", file, err, says)
@@ -288,6 +288,15 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 			t.Errorf("%s: %T", file, err)
 		}
 	}
+}
+
+func TestRulesThatLeadBackAreRefused(t *testing.T) {
+	refused(t, map[string]string{
+		"a: rule:a": `line 1, column 4: rule "a": leads back to itself: a -> a`,
+		"a: rule:b\nb: 'not rule:c'\nc: '@ or rule:a'": `rule "a": leads back to itself: a -> b -> c -> a`,
+		"default: rule:nowhere":                        `rule "default": leads back to itself: default -> default`,
+		"context_is_admin: rule:tasks_api_access":      `leads back to itself: context_is_admin -> tasks_api_access -> context_is_admin`,
+	})
 }
 
 func TestEachWrongRuleIsNamed(t *testing.T) {
