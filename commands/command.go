@@ -43,8 +43,13 @@ type Needs struct {
 	Keys     bool               // the data keys of the queue, and of those that bore its name before
 	// Subscriptions to that queue; nil: none.
 	Subscriptions *domain.SubscriptionNeed
-	Rank          Rank
-	Size          int // bytes the command adds to its batch, roughly
+	Tasks         []domain.TaskID // by id
+	Owner         string          // the project that a task is made for; empty: none is
+	// Tells are the rules by which changes of tasks are told to their owners; nil: no task
+	// is changed.
+	Tells *domain.TaskRules
+	Rank  Rank
+	Size  int // bytes the command adds to its batch, roughly
 	// Timeless: the decision does not look at the moment's time, so it may be made
 	// before the batch's time is known.
 	Timeless bool

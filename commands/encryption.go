@@ -86,18 +86,29 @@ func (s *State) checkOpens(messages []domain.Message) error {
 // tells whether those are all.
 func (s *State) recallKeys(commands []*pending) bool {
 	for _, p := range commands {
-		q := s.queues[p.needs.Queue]
-		if !p.needs.Timeless || !q.State.Encrypts() {
-			continue
+		if p.needs.Timeless && !s.recallKey(p.needs.Queue) {
+			return false
 		}
-		if k := s.keys.Known(q.key); k != nil {
-			s.holdKeys(k)
-		}
-		if !s.holds(q) {
+	}
+	for _, id := range s.posts {
+		if !s.recallKey(id) {
 			return false
 		}
 	}
 	return true
+}
+
+// recallKey holds the remembered data key of a queue, and tells whether it is held if it
+// is needed.
+func (s *State) recallKey(id domain.QueueID) bool {
+	q := s.queues[id]
+	if !q.State.Encrypts() {
+		return true
+	}
+	if k := s.keys.Known(q.key); k != nil {
+		s.holdKeys(k)
+	}
+	return s.holds(q)
 }
 
 // loadKeys finds the data keys that the decisions need, and asks the database for those
@@ -139,12 +150,20 @@ func (e *Executor) loadSealingKeys(ctx context.Context, w *work) error {
 	}
 	missing := map[int64]domain.QueueID{}
 	var numbers []int64
-	for _, p := range w.commands {
-		q := w.state.queues[p.needs.Queue]
-		if p.needs.Timeless && q.State.Encrypts() && !w.state.holds(q) && missing[q.State.Number] == (domain.QueueID{}) {
-			missing[q.State.Number] = p.needs.Queue
+	need := func(id domain.QueueID) {
+		q := w.state.queues[id]
+		if q.State.Encrypts() && !w.state.holds(q) && missing[q.State.Number] == (domain.QueueID{}) {
+			missing[q.State.Number] = id
 			numbers = append(numbers, q.State.Number)
 		}
+	}
+	for _, p := range w.commands {
+		if p.needs.Timeless {
+			need(p.needs.Queue)
+		}
+	}
+	for _, id := range w.state.posts {
+		need(id)
 	}
 	found, err := e.Keys.OfQueues(ctx, e.conn, numbers)
 	if err != nil {

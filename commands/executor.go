@@ -46,6 +46,8 @@ type Config struct {
 	Loader    Loader
 	Projector Projector
 	Limits    domain.Limits
+	// Tasks are the rules of those that claims and pops hand out.
+	Tasks domain.TaskRules
 	// Keys seal what is posted to queues that encrypt; nil: none does.
 	Keys *sealing.Keys
 	Log  *slog.Logger

@@ -25,6 +25,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		}
 		w.state.take(loaded)
 	}
+	if err := e.loadTasks(ctx, w); err != nil {
+		return err
+	}
 	if err := e.loadSweeps(ctx, w, now); err != nil {
 		return err
 	}
@@ -45,9 +48,11 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 
 // queues are those that the commands are about.
 func (w *work) queues() []domain.QueueID {
-	ids := make([]domain.QueueID, len(w.commands))
-	for i, p := range w.commands {
-		ids[i] = p.needs.Queue
+	ids := make([]domain.QueueID, 0, len(w.commands))
+	for _, p := range w.commands {
+		if p.needs.Queue != (domain.QueueID{}) {
+			ids = append(ids, p.needs.Queue)
+		}
 	}
 	return ids
 }

@@ -31,6 +31,10 @@ type Loader interface {
 	Subscriptions(ctx context.Context, tx eventstore.Tx, needs []domain.SubscriptionNeed) ([]eventstore.Versioned[domain.Subscription], error)
 	// RevokedShares finds which signed URLs were taken back.
 	RevokedShares(ctx context.Context, tx eventstore.Tx, keys []domain.ShareKey) (map[domain.ShareKey]bool, error)
+	// Tasks finds tasks by id, and by the message that hands them out, expired ones as well,
+	// and the versions of their streams. What is large of the others is not loaded.
+	Tasks(ctx context.Context, tx eventstore.Tx, ids []domain.TaskID, handed []domain.MessageID) (
+		map[domain.TaskID]eventstore.Versioned[domain.Task], error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -51,6 +55,7 @@ type State struct {
 	// revoked are signed URLs that were asked about and have been taken back.
 	revoked map[domain.ShareKey]bool
 	now     time.Time // of the batch; zero where nobody asks
+	tasking
 	sealed
 }
 
@@ -63,7 +68,7 @@ type queueState struct {
 
 func newState(cfg Config) *State {
 	return &State{
-		Limits: cfg.Limits, sealed: sealed{keys: cfg.Keys}, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
+		Limits: cfg.Limits, tasking: tasking{rules: cfg.Tasks}, sealed: sealed{keys: cfg.Keys}, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
 	}
 }
 
@@ -123,6 +128,9 @@ func (s *State) free(queue domain.QueueID) *freeState {
 func (s *State) record(position int64, e domain.Event) (version int64) {
 	id, isQueue := domain.QueueOfStream(e.Stream())
 	if !isQueue {
+		if task, isTask := domain.TaskOfStream(e.Stream()); isTask {
+			return s.recordTask(task, e)
+		}
 		return s.recordSubscription(e)
 	}
 	q := s.queues[id]

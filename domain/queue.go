@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -11,6 +12,11 @@ import (
 type QueueID struct {
 	Project string
 	Name    string
+}
+
+// Compare orders queues by their projects and names.
+func (id QueueID) Compare(other QueueID) int {
+	return cmp.Or(strings.Compare(id.Project, other.Project), strings.Compare(id.Name, other.Name))
 }
 
 // Stream is the queue's history, its messages' and claims' included. The name

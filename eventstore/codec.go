@@ -85,6 +85,27 @@ var kinds = map[string]kind{
 	"subscription.unconfirmed.v1": {decode: withoutBodies[domain.SubscriptionUnconfirmed]},
 	"subscription.deleted.v1":     {decode: withoutBodies[domain.SubscriptionDeleted]},
 	"subscription.swept.v1":       {decode: withoutBodies[domain.SubscriptionSwept]},
+	"task.created.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.TaskCreated](data)
+		if err != nil {
+			return nil, err
+		}
+		e.Input, err = oneOrNull(bodies)
+		return e, err
+	}},
+	"task.succeeded.v1": {decode: func(data []byte, bodies []string) (domain.Event, error) {
+		e, err := decodeData[domain.TaskSucceeded](data)
+		if err != nil {
+			return nil, err
+		}
+		e.Result, err = oneOrNull(bodies)
+		return e, err
+	}},
+	"task.begun.v1":      {decode: withoutBodies[domain.TaskBegun]},
+	"task.progressed.v1": {decode: withoutBodies[domain.TaskProgressed]},
+	"task.failed.v1":     {decode: withoutBodies[domain.TaskFailed]},
+	"task.requeued.v1":   {decode: withoutBodies[domain.TaskRequeued]},
+	"task.expired.v1":    {decode: withoutBodies[domain.TaskExpired]},
 }
 
 // EventTypes are the names of all forms of events that were ever stored, sorted.
@@ -204,4 +225,10 @@ func oneBody(bodies []string) (string, error) {
 		return "", fmt.Errorf("%d bodies instead of one", len(bodies))
 	}
 	return bodies[0], nil
+}
+
+// oneOrNull is one body, empty for null.
+func oneOrNull(bodies []string) (string, error) {
+	text, err := oneBody(bodies)
+	return domain.OrEmpty(text), err
 }

@@ -142,7 +142,33 @@ var want = map[string]domain.Event{
 	},
 	"subscription.deleted.v1": domain.SubscriptionDeleted{Project: "c0ffee", ID: sampleSubscription, Queue: "builds"},
 	"subscription.swept.v1":   domain.SubscriptionSwept{Project: "c0ffee", ID: sampleSubscription, Queue: "builds"},
+	"task.created.v1": domain.TaskCreated{
+		Project: "c0ffee", ID: sampleTask, Type: "import", User: "u1", RequestID: "req-c97e78cf-6291-44f0-874b-ad06d1c0ca32",
+		ImageID: "5c3a7e1e-04b2-4b53-9d4e-0a4f5f1f2d11", Handed: domain.NewMessageID(domain.PlaceOf(52, 0), 9),
+		Deadline: time.Date(2026, 3, 15, 10, 0, 0, 250000, time.UTC),
+		Input:    `{"import_from": "https://images.example.net/a?b=<1>&c", "import_from": 1.50e2}`,
+	},
+	"task.begun.v1": domain.TaskBegun{
+		Project: "c0ffee", ID: sampleTask, Worker: "w1", Attempt: 2, Deadline: time.Date(2026, 3, 1, 16, 0, 0, 0, time.UTC),
+	},
+	"task.progressed.v1": domain.TaskProgressed{
+		Project: "c0ffee", ID: sampleTask, Message: "Copied 15 MiB", Deadline: time.Date(2026, 3, 1, 16, 1, 0, 0, time.UTC),
+	},
+	"task.succeeded.v1": domain.TaskSucceeded{
+		Project: "c0ffee", ID: sampleTask, Expires: time.Date(2026, 3, 3, 10, 5, 0, 0, time.UTC),
+		Result: `{"image_id": "5c3a7e1e-04b2-4b53-9d4e-0a4f5f1f2d11"}`,
+	},
+	"task.failed.v1": domain.TaskFailed{
+		Project: "c0ffee", ID: sampleTask, Cause: domain.TaskWorkerLost, Message: domain.Lost,
+		Expires: time.Date(2026, 3, 3, 10, 5, 0, 0, time.UTC),
+	},
+	"task.requeued.v1": domain.TaskRequeued{
+		Project: "c0ffee", ID: sampleTask, Deadline: time.Date(2026, 3, 15, 10, 0, 0, 250000, time.UTC),
+	},
+	"task.expired.v1": domain.TaskExpired{Project: "c0ffee", ID: sampleTask},
 }
+
+var sampleTask = uuid.MustParse("bfd7115e-756c-4db1-92df-24a3f9935a1d")
 
 var sampleSubscription = domain.NewSubscriptionID(46, 9)
 

@@ -1,0 +1,210 @@
+package projections
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"nabu/domain"
+)
+
+// Task is a task as clients see it.
+type Task struct {
+	domain.Task
+}
+
+// TaskSortKeys are the columns that a list of tasks can be sorted by.
+var TaskSortKeys = []string{
+	"id", "type", "status", "owner", "created_at", "updated_at", "expires_at", "image_id", "request_id", "user_id",
+}
+
+// TaskFilters are the columns that a list of tasks can be asked for by, for equal values.
+var TaskFilters = []string{"id", "type", "status", "owner", "image_id", "request_id", "user_id"}
+
+// TaskList asks for a page of the tasks of a project, or of all.
+type TaskList struct {
+	Owner string // a project
+	All   bool   // of all projects; Owner plays no role
+	// Filters are values by TaskFilters. A value that no task can have finds none.
+	Filters    map[string]string
+	SortKey    string // one of TaskSortKeys; empty: created_at
+	Descending bool
+	// Marker is the task that the page comes after, which may be one that the list has not
+	// got; zero: it begins with the first. After one that is not there comes nothing.
+	Marker domain.TaskID
+	Limit  int
+}
+
+// taskUnexpired: a task that is there for clients, at a time that is the first parameter.
+const taskUnexpired = `(t.expires_at = '-infinity' OR t.expires_at > coalesce($1::timestamptz, statement_timestamp()))`
+
+// Tasks lists tasks that have not expired, without what is large of them: their inputs and
+// results. They are in the order of the key, and of making where that is equal. What a task
+// has not got comes before all else.
+func (v *Views) Tasks(ctx context.Context, list TaskList) ([]Task, error) {
+	statement, args, some := list.query(v.now())
+	if !some {
+		return nil, nil
+	}
+	return v.tasks(ctx, statement, args, func(rows *sql.Rows, t *domain.Task) error { return readTask(rows, t) })
+}
+
+// query is the statement of a page; some is false if the list can have none.
+func (l TaskList) query(now any) (statement string, args []any, some bool) {
+	args = []any{now}
+	where := []string{taskUnexpired}
+	parameter := func(value any) string {
+		args = append(args, value)
+		return fmt.Sprintf("$%d", len(args))
+	}
+	if !l.All {
+		where = append(where, `t.owner = `+parameter(l.Owner))
+	}
+	for _, column := range TaskFilters { // always in the same order, so that there are few statements
+		value, asked := l.Filters[column]
+		switch {
+		case !asked:
+			continue
+		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+			return "", nil, false
+		case column == "id":
+			id, err := uuid.Parse(value)
+			if err != nil {
+				return "", nil, false
+			}
+			where = append(where, `t.id = `+parameter(id))
+		default:
+			where = append(where, `t.`+column+` = `+parameter(value))
+		}
+	}
+	columns := l.order()
+	direction, beyond := ``, `>`
+	if l.Descending {
+		direction, beyond = ` DESC`, `<`
+	}
+	if l.Marker != (domain.TaskID{}) {
+		marker := parameter(l.Marker)
+		var at []string
+		for _, column := range columns {
+			at = append(at, `(SELECT `+column+` FROM tasks m WHERE m.id = `+marker+`)`)
+		}
+		where = append(where, `(t.`+strings.Join(columns, `, t.`)+`) `+beyond+` (`+strings.Join(at, `, `)+`)`)
+	}
+	return `SELECT ` + taskRead + ` FROM tasks t
+WHERE ` + strings.Join(where, ` AND `) + `
+ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + parameter(l.Limit), args, true
+}
+
+// order is the columns that the list is sorted by; together they are unlike in any two
+// tasks.
+func (l TaskList) order() []string {
+	switch {
+	case l.SortKey == "id":
+		return []string{"id"}
+	case l.SortKey != "created_at" && slices.Contains(TaskSortKeys, l.SortKey):
+		return []string{l.SortKey, "created_at", "id"}
+	}
+	return []string{"created_at", "id"}
+}
+
+func (v *Views) tasks(
+	ctx context.Context, statement string, args []any, read func(*sql.Rows, *domain.Task) error,
+) ([]Task, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	defer rows.Close()
+	var page []Task
+	for rows.Next() {
+		var t Task
+		if err := read(rows, &t.Task); err != nil {
+			return nil, fmt.Errorf("list tasks: %w", err)
+		}
+		page = append(page, t)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	return page, nil
+}
+
+// Task finds a task of any project that has not expired.
+func (v *Views) Task(ctx context.Context, id domain.TaskID) (t Task, exists bool, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	var input, result sql.NullString
+	err = readTask(v.DB.QueryRowContext(ctx, `
+SELECT `+taskRead+`, t.input, t.result FROM tasks t WHERE `+taskUnexpired+` AND t.id = $2`, v.now(), id), &t.Task, &input, &result)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, false, nil
+	}
+	if err != nil {
+		return t, false, fmt.Errorf("read task: %w", err)
+	}
+	t.Input, t.Result = input.String, result.String
+	return t, true, nil
+}
+
+// maxImageTasks bounds a list that has no pages.
+const maxImageTasks = 1000
+
+// ImageTasks lists the tasks of an image that have not expired, with all they have: those
+// of a project, or of all; the last ones, if there are very many.
+func (v *Views) ImageTasks(ctx context.Context, image, owner string, all bool) ([]Task, error) {
+	if image == "" || !utf8.ValidString(image) || strings.ContainsRune(image, 0) {
+		return nil, nil
+	}
+	return v.tasks(ctx, `
+SELECT `+taskRead+`, t.input, t.result FROM tasks t
+WHERE `+taskUnexpired+` AND t.image_id = $2 AND ($3 OR t.owner = $4)
+ORDER BY t.created_at DESC, t.id DESC LIMIT $5`,
+		[]any{v.now(), image, all, owner, maxImageTasks}, func(rows *sql.Rows, t *domain.Task) error {
+			var input, result sql.NullString
+			err := readTask(rows, t, &input, &result)
+			t.Input, t.Result = input.String, result.String
+			return err
+		})
+}
+
+// DueTasks lists tasks that have something to sweep, by their owners, at most so many: those
+// that are past their deadline and those that have expired.
+func (v *Views) DueTasks(ctx context.Context, most int) (map[string][]domain.TaskID, error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	rows, err := v.DB.QueryContext(ctx, `
+SELECT due.owner, due.id
+FROM (SELECT coalesce($1::timestamptz, statement_timestamp()) AS now) AS at
+CROSS JOIN LATERAL (
+    (SELECT t.owner, t.id, t.deadline AS since FROM tasks t WHERE t.deadline <= at.now ORDER BY t.deadline LIMIT $2)
+    UNION ALL
+    (SELECT t.owner, t.id, t.expires_at FROM tasks t
+    WHERE t.expires_at > '-infinity' AND t.expires_at <= at.now ORDER BY t.expires_at LIMIT $2)
+) AS due
+ORDER BY due.since LIMIT $2`, v.now(), most)
+	if err != nil {
+		return nil, fmt.Errorf("list due tasks: %w", err)
+	}
+	defer rows.Close()
+	due := map[string][]domain.TaskID{}
+	for rows.Next() {
+		var owner string
+		var id domain.TaskID
+		if err := rows.Scan(&owner, &id); err != nil {
+			return nil, fmt.Errorf("list due tasks: %w", err)
+		}
+		due[owner] = append(due[owner], id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list due tasks: %w", err)
+	}
+	return due, nil
+}
