@@ -16,7 +16,7 @@ func (c ClaimMessages) Needs() Needs {
 
 // Decide hands out the oldest free messages. Those that were claimed too often move
 // to the dead letter queue instead. With nothing to hand out there is nothing to
-// record.
+// record. Of a queue that hands tasks out it is decided what becomes of the tasks as well.
 func (c ClaimMessages) Decide(s *State, at domain.Moment) ([]Taken, []domain.Event, error) {
 	if err := c.Life.Check(s.Limits); err != nil {
 		return nil, nil, err
@@ -24,7 +24,15 @@ func (c ClaimMessages) Decide(s *State, at domain.Moment) ([]Taken, []domain.Eve
 	q := s.Queue(c.Queue)
 	_, target := q.DeadLettering()
 	deadLetters := s.Queue(domain.QueueID{Project: c.Queue.Project, Name: target})
-	taken, events := q.Claim(c.Queue, c.Claiming, s.Free(c.Queue), deadLetters, at)
+	var taken []domain.Message
+	var events []domain.Event
+	if s.rules.HandsOut(c.Queue) {
+		var dropped bool
+		taken, events, dropped = q.ClaimTasks(c.Queue, c.Claiming, s.Free(c.Queue), deadLetters, s.taskOf, s.rules, at)
+		events = s.handedOut(c.Queue, events, dropped && len(taken) < c.Limit, at)
+	} else {
+		taken, events = q.Claim(c.Queue, c.Claiming, s.Free(c.Queue), deadLetters, at)
+	}
 	if err := s.checkOpens(taken); err != nil {
 		return nil, nil, err
 	}

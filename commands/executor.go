@@ -46,7 +46,8 @@ type Config struct {
 	Loader    Loader
 	Projector Projector
 	Limits    domain.Limits
-	// Tasks are the rules of those that claims and pops hand out.
+	// Tasks are the rules of those that claims and pops hand out; without a service
+	// project: domain.DefaultTaskRules.
 	Tasks domain.TaskRules
 	// Keys seal what is posted to queues that encrypt; nil: none does.
 	Keys *sealing.Keys
@@ -126,6 +127,9 @@ type pending struct {
 func NewExecutor(cfg Config) *Executor {
 	if cfg.PartitionSize == 0 {
 		cfg.PartitionSize = eventstore.PartitionSize
+	}
+	if cfg.Tasks.ServiceProject == "" {
+		cfg.Tasks = domain.DefaultTaskRules()
 	}
 	e := &Executor{
 		Config:   cfg,

@@ -138,6 +138,9 @@ func (w *work) freeNeeds() (needs []domain.FreeNeed) {
 	for id, want := range wants {
 		if q := w.state.queues[id]; q.State.Exists() {
 			most, _ := q.State.DeadLettering()
+			if w.state.rules.HandsOut(id) {
+				want += handOutSpare
+			}
 			needs = append(needs, domain.FreeNeed{
 				Queue: id, Number: q.State.Number, Purged: q.State.Purged, Mark: q.mark, Want: want, MostClaims: most,
 			})

@@ -133,6 +133,13 @@ func (c PopMessages) Needs() Needs {
 // Decide takes as many as there are. A pop is no claim: it counts for nothing.
 func (c PopMessages) Decide(s *State, at domain.Moment) ([]Taken, []domain.Event, error) {
 	free := s.Free(c.Queue)
+	if s.rules.HandsOut(c.Queue) {
+		taken, events, dropped := s.Queue(c.Queue).PopTasks(c.Queue, c.Limit, free, s.taskOf, s.rules, at.Time)
+		if err := s.checkOpens(taken); err != nil {
+			return nil, nil, err
+		}
+		return takenOf(taken, at.Time), s.handedOut(c.Queue, events, dropped && len(taken) < c.Limit, at), nil
+	}
 	free = free[:min(len(free), c.Limit)]
 	if err := s.checkOpens(free); err != nil {
 		return nil, nil, err

@@ -167,6 +167,11 @@ func (n *News) told(w *work) {
 			}
 		}
 	}
+	for _, queue := range w.state.unfinished {
+		if a := n.queues[queue]; a != nil {
+			a.call(1, true)
+		}
+	}
 	for queue, h := range w.state.hots {
 		if h.free == nil || h.free.Until.IsZero() || w.state.now.IsZero() {
 			continue

@@ -17,7 +17,7 @@ func (e *Executor) mayGoShort(w *work) bool {
 		return false
 	}
 	for _, p := range w.commands {
-		if !p.needs.short() || p.request.IdempotencyKey != "" || p.request.Handled != nil {
+		if !p.needs.short() || p.needs.Free > 0 && e.Tasks.HandsOut(p.needs.Queue) || p.request.IdempotencyKey != "" || p.request.Handled != nil {
 			return false
 		}
 	}

@@ -92,11 +92,18 @@ func (c SweepTasks) Decide(s *State, at domain.Moment) (swept bool, events []dom
 type tasking struct {
 	rules domain.TaskRules // of those that claims and pops hand out
 	tasks map[domain.TaskID]eventstore.Versioned[domain.Task]
-	// handed are tasks by the message that hands them out.
+	// handed are tasks by the message that hands them out; zero: there is none any more.
 	handed map[domain.MessageID]domain.TaskID
 	// posts are queues that decisions about tasks may post to.
 	posts []domain.QueueID
+	// unfinished are queues of which a claim or a pop got less than it wanted because it
+	// dropped messages, and there may be more.
+	unfinished []domain.QueueID
 }
+
+// handOutSpare is how many messages are loaded of a queue that hands tasks out besides those
+// that are wanted, in case that some of them are dropped.
+const handOutSpare = 100
 
 // Task is the task as it stands now, which may have expired, or the zero value when it is
 // not there.
@@ -122,50 +129,85 @@ func (s *State) putTask(id domain.TaskID, its eventstore.Versioned[domain.Task])
 	}
 }
 
-// handsOut tells whether a command takes messages that hand tasks out.
-func (s *State) handsOut(n *Needs) bool { return n.Free > 0 && s.rules.HandsOut(n.Queue) }
+// taskOf is the task that a message hands out, as far as it was looked for.
+func (s *State) taskOf(message domain.MessageID) (t domain.Task, known bool) {
+	id, known := s.handed[message]
+	return s.Task(id), known
+}
 
-// loadTasks fills the state with the tasks that the commands are about, those of the free
-// messages that may be handed out, and the queues that changes of them are posted to.
-// Batches that are not about tasks pay nothing for it.
+// handedOut adds to what a claim or a pop has decided what the owners of tasks are told.
+func (s *State) handedOut(queue domain.QueueID, events []domain.Event, short bool, at domain.Moment) []domain.Event {
+	if free := s.free(queue); short && free != nil && free.Beyond > 0 {
+		s.unfinished = append(s.unfinished, queue)
+	}
+	return s.tell(s.rules, events, at)
+}
+
+// loadTasks fills the state with the tasks that the commands are about, those of messages
+// that may be handed out, and the queues that changes of them are posted to. Batches that
+// are not about tasks pay nothing for it.
 func (e *Executor) loadTasks(ctx context.Context, w *work) error {
 	s := w.state
 	var ids []domain.TaskID
-	var handed []domain.MessageID
 	var rules []*domain.TaskRules
-	looked := map[domain.QueueID]bool(nil)
+	var handsOut []domain.QueueID
 	for _, p := range w.commands {
 		ids = append(ids, p.needs.Tasks...)
 		if p.needs.Tells != nil {
 			rules = append(rules, p.needs.Tells)
 		}
-		if !s.handsOut(&p.needs) || looked[p.needs.Queue] {
-			continue
-		}
-		if looked == nil {
-			looked = map[domain.QueueID]bool{}
-		}
-		looked[p.needs.Queue] = true
-		rules = append(rules, &s.rules)
-		for _, m := range s.Free(p.needs.Queue) {
-			if m.Client == domain.HandOutClient {
-				handed = append(handed, m.ID)
-			}
+		if p.needs.Free > 0 && s.rules.HandsOut(p.needs.Queue) && !slices.Contains(handsOut, p.needs.Queue) {
+			handsOut = append(handsOut, p.needs.Queue)
 		}
 	}
+	handed := s.mayBeHanded(handsOut)
 	if len(ids)+len(handed) > 0 {
 		found, err := e.Loader.Tasks(ctx, e.conn, ids, handed)
 		if err != nil {
 			return err
 		}
-		for id, its := range found {
-			s.putTask(id, its)
-		}
+		s.takeTasks(found, handed)
+	}
+	if len(handsOut) > 0 {
+		rules = append(rules, &s.rules)
 	}
 	if len(rules) == 0 {
 		return nil
 	}
 	return e.loadTaskQueues(ctx, w, rules)
+}
+
+// mayBeHanded are the messages that commands of the batch may take out of queues that hand
+// tasks out: those that are free, and those of claims that may be given up before.
+func (s *State) mayBeHanded(queues []domain.QueueID) (handed []domain.MessageID) {
+	for _, queue := range queues {
+		for _, m := range s.Free(queue) {
+			handed = append(handed, m.ID)
+		}
+		for ref, claim := range s.claims {
+			if ref.Queue != queue {
+				continue
+			}
+			for _, m := range claim.Messages {
+				handed = append(handed, m.ID)
+			}
+		}
+	}
+	return handed
+}
+
+// takeTasks puts in tasks that were loaded, and which of the messages hand none out.
+func (s *State) takeTasks(found map[domain.TaskID]eventstore.Versioned[domain.Task], handed []domain.MessageID) {
+	if s.tasks == nil {
+		s.tasks = make(map[domain.TaskID]eventstore.Versioned[domain.Task], len(found))
+		s.handed = make(map[domain.MessageID]domain.TaskID, len(handed))
+	}
+	for _, message := range handed {
+		s.handed[message] = domain.TaskID{}
+	}
+	for id, its := range found {
+		s.putTask(id, its)
+	}
 }
 
 // loadTaskQueues loads the queues that are told of changes, if the rules want that of some.

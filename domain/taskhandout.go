@@ -4,10 +4,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"strings"
+	"time"
 )
-
-// TaskEventsQueue is the queue in the owner's project that tells of changes of tasks.
-const TaskEventsQueue = "tasks.events"
 
 // handOutPrefix begins the names of the queues that hand tasks out, one for each type.
 const handOutPrefix = "tasks."
@@ -55,103 +53,93 @@ func (q Queue) handOut(n NewTask, r TaskRules, limits Limits, at Moment) ([]Even
 // taskSalt is the random bits of a task's id, for the ids of its messages.
 func taskSalt(id TaskID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
 
-// TaskEvents is the queue that tells an owner of changes of its tasks.
-func TaskEvents(owner string) QueueID { return QueueID{Project: owner, Name: TaskEventsQueue} }
+// TaskOf finds the task that a message hands out; the zero Task if it is not there any more.
+// Not known: nobody has looked for it.
+type TaskOf func(MessageID) (t Task, known bool)
 
-// taskTimes is how the API writes times: UTC, to the second.
-const taskTimes = "2006-01-02T15:04:05Z"
-
-// taskNotice is the body of a message that tells of a change. What may be secret of a task
-// is not in it.
-type taskNotice struct {
-	Type    string            `json:"event_type"`
-	Payload taskNoticePayload `json:"payload"`
+// choice is what becomes of the free messages of a queue that hands tasks out.
+type choice struct {
+	kept    []Message // may be taken, in the queue's order
+	dropped []Message // nobody is to get them any more
+	failed  []Event   // of tasks whose worker was lost for the last time
 }
 
-type taskNoticePayload struct {
-	ID      TaskID     `json:"id"`
-	Type    string     `json:"type"`
-	Status  TaskStatus `json:"status"`
-	Owner   string     `json:"owner"`
-	Created string     `json:"created_at"`
-	Updated string     `json:"updated_at"`
-	Expires *string    `json:"expires_at"` // null: it has not ended
-}
-
-// taskChanges are what changes are called when they are told, as Glance calls them where it
-// knows them.
-var taskChanges = map[string]string{
-	TaskCreated{}.EventType():    "task.create",
-	TaskBegun{}.EventType():      "task.processing",
-	TaskProgressed{}.EventType(): "task.progress",
-	TaskSucceeded{}.EventType():  "task.success",
-	TaskFailed{}.EventType():     "task.failure",
-	TaskRequeued{}.EventType():   "task.requeue",
-	TaskExpired{}.EventType():    "task.delete",
-}
-
-// notice is the body of the message that tells of a change: after it, or before it if the
-// task is gone.
-func (t Task) notice(e Event) (string, error) {
-	n := taskNotice{Type: taskChanges[e.EventType()], Payload: taskNoticePayload{
-		ID: t.ID, Type: t.Type, Status: t.Status, Owner: t.Owner,
-		Created: t.Created.UTC().Format(taskTimes), Updated: t.Updated.UTC().Format(taskTimes),
-	}}
-	if !t.Expires.IsZero() {
-		expires := t.Expires.UTC().Format(taskTimes)
-		n.Payload.Expires = &expires
+// choose goes over free messages until so many of them may be taken. The message of a task
+// that has ended or is gone is dropped. A task in processing whose message is free has lost
+// its worker: it is begun again if there are attempts left, or fails. What the dead letter
+// queue is to get is left to it. Messages that others have posted are like any.
+func (r TaskRules) choose(free []Message, limit, mostClaims int, task TaskOf, now time.Time) (c choice) {
+	for i := 0; i < len(free) && limit > 0; i++ {
+		m := free[i]
+		dead := mostClaims > 0 && m.ClaimCount >= mostClaims
+		if m.Client == HandOutClient {
+			t, known := task(m.ID)
+			lost := t.Status == TaskProcessing && t.Attempts >= r.MaxAttempts && !dead
+			switch {
+			case !known:
+				return c
+			case lost:
+				c.failed = append(c.failed, t.failed(TaskWorkerLost, Lost, r, now))
+				fallthrough
+			case !t.Exists() || t.Ended():
+				c.dropped = append(c.dropped, m)
+				continue
+			}
+		}
+		c.kept = append(c.kept, m)
+		if !dead {
+			limit--
+		}
 	}
-	body, err := json.Marshal(n)
-	return string(body), err
+	return c
 }
 
-// TaskNotices are the messages that tell an owner of changes of its tasks.
-type TaskNotices struct {
-	Owner    string
-	Messages []NewMessage
-	Salts    []uint64
-}
-
-// Notices are the messages about what was decided, for each owner in the order in which
-// they are first mentioned; task finds a task as it was before.
-func (r TaskRules) Notices(events []Event, task func(TaskID) Task, at Moment) ([]*TaskNotices, error) {
-	if !r.EventsQueue {
-		return nil, nil
-	}
-	var all []*TaskNotices
-	byOwner, now := map[string]*TaskNotices{}, map[TaskID]Task{}
+// ClaimTasks decides what a request for messages of a queue that hands tasks out records:
+// what Claim does, and what becomes of the tasks. taken are as those of Claim; dropped tells
+// that some were passed over.
+func (q Queue) ClaimTasks(
+	id QueueID, c Claiming, free []Message, deadLetters Queue, task TaskOf, r TaskRules, at Moment,
+) (taken []Message, events []Event, dropped bool) {
+	at.Time = at.Time.UTC()
+	most, _ := q.DeadLettering()
+	chosen := r.choose(free, c.Limit, most, task, at.Time)
+	taken, events = q.Claim(id, c, chosen.kept, deadLetters, at)
 	for _, e := range events {
-		id, isTask := TaskOfStream(e.Stream())
-		if !isTask {
-			continue
+		if out, moved := e.(MessagesMovedOut); moved && out.To != id.Name {
+			chosen.failed = append(chosen.failed, r.deadLetters(out, task, at.Time)...)
 		}
-		t, changed := now[id]
-		if !changed {
-			t = task(id)
-		}
-		before := t
-		t.Apply(at.Time, e)
-		now[id] = t
-		if !t.Exists() {
-			t = before
-		}
-		body, err := t.notice(e)
-		if err != nil {
-			return nil, err
-		}
-		its := byOwner[t.Owner]
-		if its == nil {
-			its = &TaskNotices{Owner: t.Owner}
-			byOwner[t.Owner] = its
-			all = append(all, its)
-		}
-		its.Messages = append(its.Messages, NewMessage{Body: body})
-		its.Salts = append(its.Salts, taskSalt(id))
 	}
-	return all, nil
+	return taken, append(events, q.settle(id, chosen, taken, task, at.Time)...), len(chosen.dropped) > 0
 }
 
-// Post decides to post the messages to the owner's queue, which is made if absent.
-func (n TaskNotices) Post(q Queue, limits Limits, at Moment) ([]Event, error) {
-	return q.Post(Post{Queue: TaskEvents(n.Owner), Client: HandOutClient, Messages: n.Messages, Salts: n.Salts}, limits, at)
+// deadLetters fails the tasks of messages that nobody will be handed any more.
+func (r TaskRules) deadLetters(out MessagesMovedOut, task TaskOf, now time.Time) (events []Event) {
+	for _, m := range out.Messages {
+		if t, _ := task(m.ID); t.Exists() && !t.Ended() {
+			events = append(events, t.failed(TaskDeadLetter, Lost, r, now))
+		}
+	}
+	return events
+}
+
+// PopTasks is ClaimTasks for a client that takes the messages for good.
+func (q Queue) PopTasks(id QueueID, limit int, free []Message, task TaskOf, r TaskRules, now time.Time) (
+	taken []Message, events []Event, dropped bool,
+) {
+	now = now.UTC()
+	chosen := r.choose(free, limit, 0, task, now)
+	events = append(q.Pop(id, chosen.kept), q.settle(id, chosen, chosen.kept, task, now)...)
+	return chosen.kept, events, len(chosen.dropped) > 0
+}
+
+// settle records what was chosen besides the taking: what is dropped, and what becomes of
+// the tasks. One that is handed out again is pending until its message ends.
+func (q Queue) settle(id QueueID, chosen choice, taken []Message, task TaskOf, now time.Time) []Event {
+	events := append(q.DeleteMessages(id, chosen.dropped, now), chosen.failed...)
+	for _, m := range taken {
+		if t, _ := task(m.ID); t.Status == TaskProcessing {
+			events = append(events, TaskRequeued{Project: t.Owner, ID: t.ID, Deadline: m.Expires.UTC()})
+		}
+	}
+	return events
 }

@@ -31,6 +31,9 @@ type Sweepables interface {
 	Sweepable(ctx context.Context, most int) ([]projections.SweepableQueue, error)
 	// ExpiredSubscriptions lists subscriptions that have expired, at most so many.
 	ExpiredSubscriptions(ctx context.Context, most int) (map[domain.QueueID][]domain.SubscriptionID, error)
+	// DueTasks lists tasks that are past their deadline or have expired, by their owners, at
+	// most so many.
+	DueTasks(ctx context.Context, most int) (map[string][]domain.TaskID, error)
 	// LatelyPosted counts the messages in the last of the posts, by queue.
 	LatelyPosted(ctx context.Context) (map[domain.QueueID]int, error)
 	// QueueNumber is the number of the queue that bears a name now; 0: none does.
@@ -49,8 +52,9 @@ const (
 	countEvery = 1000
 )
 
-// Sweeper removes rows that nobody can see any more, and keeps the counts near the
-// ends of the queues. Nothing but room and the cost of stats depends on it.
+// Sweeper removes rows that nobody can see any more, keeps the counts near the ends of the
+// queues, and lets tasks fail that are past their deadline. But for these, nothing but room
+// and the cost of stats depends on it.
 type Sweeper struct {
 	Executor *commands.Executor
 	Views    Sweepables
@@ -119,7 +123,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		}
 		again = false
 		for _, q := range queues {
-			swept, err := s.sweep(ctx, q.Queue, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
+			swept, err := s.sweep(ctx, q.Queue.Project, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
 			if err != nil {
 				return err
 			}
@@ -127,6 +131,9 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		}
 	}
 	if err := s.sweepSubscriptions(ctx); err != nil {
+		return err
+	}
+	if err := s.sweepTasks(ctx); err != nil {
 		return err
 	}
 	return s.count(ctx)
@@ -141,7 +148,7 @@ func (s *Sweeper) sweepSubscriptions(ctx context.Context) error {
 		}
 		again = false
 		for queue, ids := range queues {
-			swept, err := s.sweep(ctx, queue, commands.SweepSubscriptions{Queue: queue, IDs: ids})
+			swept, err := s.sweep(ctx, queue.Project, commands.SweepSubscriptions{Queue: queue, IDs: ids})
 			if err != nil {
 				return err
 			}
@@ -151,12 +158,32 @@ func (s *Sweeper) sweepSubscriptions(ctx context.Context) error {
 	return nil
 }
 
-// sweep sweeps something of a queue, and tells whether there was something to sweep.
-func (s *Sweeper) sweep(ctx context.Context, queue domain.QueueID, cmd commands.Command[bool]) (swept bool, err error) {
+// sweepTasks lets tasks fail that are past their deadline, and takes those away that have
+// expired. Until it has come by, a task that is past its deadline may still be reported on.
+func (s *Sweeper) sweepTasks(ctx context.Context) error {
+	for again := true; again; {
+		due, err := s.Views.DueTasks(ctx, sweepBatch)
+		if err != nil {
+			return err
+		}
+		again = false
+		for owner, ids := range due {
+			swept, err := s.sweep(ctx, owner, commands.SweepTasks{IDs: ids, Rules: s.Executor.Tasks})
+			if err != nil {
+				return err
+			}
+			again = again || swept
+		}
+	}
+	return nil
+}
+
+// sweep sweeps something of a project, and tells whether there was something to sweep.
+func (s *Sweeper) sweep(ctx context.Context, project string, cmd commands.Command[bool]) (swept bool, err error) {
 	began := time.Now()
-	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: queue.Project}})
+	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: project}})
 	if swept, err = commands.Run(request, s.Executor, cmd); err != nil {
-		return false, fmt.Errorf("sweep queue %s: %w", queue.Stream(), err)
+		return false, fmt.Errorf("sweep project %s by %T: %w", project, cmd, err)
 	}
 	rest := time.NewTimer(min(sweepRest*time.Since(began), sweepEvery))
 	defer rest.Stop()
@@ -184,7 +211,7 @@ func (s *Sweeper) count(ctx context.Context) error {
 			return err
 		}
 		for swept := number > 0; swept; {
-			if swept, err = s.sweep(ctx, queue, commands.SweepQueue{Queue: queue, Number: number}); err != nil {
+			if swept, err = s.sweep(ctx, queue.Project, commands.SweepQueue{Queue: queue, Number: number}); err != nil {
 				return err
 			}
 		}
