@@ -57,7 +57,7 @@ func (c ReportTask) Needs() Needs {
 // Decide records the report if the task's status allows it.
 func (c ReportTask) Decide(s *State, at domain.Moment) (task domain.Task, events []domain.Event, err error) {
 	if task = s.Task(c.ID); !task.Exists() {
-		task.ID = c.ID // to be named in the refusal
+		return task, nil, domain.NoTask(c.ID)
 	}
 	if events, err = task.Report(c.Report, c.Rules, at.Time); err != nil {
 		return task, nil, err

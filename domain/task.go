@@ -223,7 +223,7 @@ func (t Task) Report(r TaskReport, rules TaskRules, now time.Time) ([]Event, err
 		return nil, err
 	}
 	if !t.Alive(now) {
-		return nil, Errorf(NotFound, "Could not find task %s", t.ID)
+		return nil, NoTask(t.ID)
 	}
 	if err := t.checkWorker(r); err != nil {
 		return nil, err
@@ -241,6 +241,9 @@ func (t Task) Report(r TaskReport, rules TaskRules, now time.Time) ([]Event, err
 	}
 	return nil, Errorf(Invalid, "action must be one of begin, progress, succeed and fail")
 }
+
+// NoTask is the refusal of whatever is asked of a task that is not there.
+func NoTask(id TaskID) error { return Errorf(NotFound, "Could not find task %s", id) }
 
 // checkWorker refuses the report of a worker that has not got the task. One that had it and
 // was lost may begin it again, and nothing else.
