@@ -28,13 +28,16 @@ type house struct {
 	executor *commands.Executor
 	views    *projections.Views
 	sweeper  *reactors.Sweeper
+	url      string
+	cfg      commands.Config
 
 	mu  sync.Mutex
 	now time.Time
 }
 
 func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
-	h := &house{TB: t, db: pgtest.Open(t).DB(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	database := pgtest.Open(t)
+	h := &house{TB: t, db: database.DB(), url: database.URL(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
 	clock := func() time.Time {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -49,7 +52,7 @@ func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
 	for _, change := range changes {
 		change(&cfg)
 	}
-	h.executor = commands.NewExecutor(cfg)
+	h.executor, h.cfg = commands.NewExecutor(cfg), cfg
 	t.Cleanup(func() {
 		if err := h.executor.Close(context.Background()); err != nil {
 			t.Error(err)
