@@ -1,0 +1,43 @@
+package jsonschema_test
+
+import (
+	"strings"
+	"testing"
+
+	"nabu/internal/jsonschema"
+)
+
+func TestCheck(t *testing.T) {
+	schema, err := jsonschema.Compile(`{"type": "object", "required": ["a"], "additionalProperties": false,
+		"properties": {"a": {"$ref": "#/$defs/count"}}, "$defs": {"count": {"type": "integer", "minimum": 1}}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`{"a": 1}`:         ``,
+		`{}`:               `missing property 'a'`,
+		`{"a": 0}`:         `/a`,
+		`{"a": "1"}`:       `want integer`,
+		`{"a": 1, "b": 2}`: `'b' not allowed`,
+		`null`:             `want object`,
+		`{`:                `no JSON`,
+	} {
+		err := schema.Check(text)
+		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestBadSchemas(t *testing.T) {
+	for name, text := range map[string]string{
+		"no JSON":        `{`,
+		"no schema":      `{"type": 7}`,
+		"a file":         `{"$ref": "file:///etc/hostname"}`,
+		"another server": `{"$ref": "http://127.0.0.1:1/schema.json"}`,
+	} {
+		if _, err := jsonschema.Compile(text); err == nil {
+			t.Errorf("%s is taken for a schema", name)
+		}
+	}
+}
