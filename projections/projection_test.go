@@ -308,6 +308,7 @@ type walk struct {
 	posted     []domain.MessageID
 	claims     []domain.ClaimRef
 	subscribed []domain.SubscriptionID
+	tasks      []domain.TaskID
 }
 
 func (w *walk) step() {
@@ -316,7 +317,7 @@ func (w *walk) step() {
 	switch rapid.SampledFrom([]string{
 		"post", "post", "post", "many", "claim", "claim", "claim", "renew", "release", "delete", "pop", "purge",
 		"patch", "delete queue", "create", "sweep", "sweep", "subscribe", "subscribe", "subscription", "subscription", "deliver",
-		"revoke", "revoke", "revoke all",
+		"revoke", "revoke", "revoke all", "task", "report", "report", "report",
 	}).Draw(w.T, "step") {
 	case "post":
 		w.posted = append(w.posted, w.post(name, "c", slices.Repeat([]domain.NewMessage{plain(`1`)}, rapid.IntRange(1, 4).Draw(w.T, "n"))...)...)
@@ -371,6 +372,12 @@ func (w *walk) step() {
 			Queue: queue, Digest: rapid.SampledFrom([]string{"d1", "d2", "d3"}).Draw(w.T, "digest"),
 			Expires: w.now.Add(time.Duration(rapid.IntRange(-5, 300).Draw(w.T, "seconds left")) * time.Second).Truncate(time.Second),
 		}})
+	case "task":
+		w.makeTask()
+	case "report":
+		if len(w.tasks) > 0 {
+			w.reportTask(rapid.SampledFrom(w.tasks).Draw(w.T, "task"))
+		}
 	case "revoke all":
 		run(w.house, commands.RevokeShares{Queue: queue})
 	}
@@ -394,6 +401,11 @@ func (w *walk) sweep() {
 	for queue, ids := range expired {
 		run(w.house, commands.SweepSubscriptions{Queue: queue, IDs: ids})
 	}
+	due, err := w.views.DueTasks(context.Background(), 1000)
+	if err != nil {
+		w.house.Fatal(err)
+	}
+	run(w.house, commands.SweepTasks{IDs: due[w.project], Rules: w.taskRules()})
 }
 
 // counted compares what the stats say with what a plain count finds.
@@ -458,6 +470,7 @@ SELECT 'queue ' || row_to_json(q)::text AS row FROM queues q WHERE q.project = $
 UNION ALL SELECT 'message ' || row_to_json(m)::text FROM messages m JOIN queues q ON q.number = m.queue WHERE q.project = $1
 UNION ALL SELECT 'claim ' || row_to_json(c)::text FROM claims c JOIN queues q ON q.number = c.queue WHERE q.project = $1
 UNION ALL SELECT 'subscription ' || row_to_json(s)::text FROM subscriptions s WHERE s.project = $1
+UNION ALL SELECT 'task ' || row_to_json(t)::text FROM tasks t WHERE t.owner = $1
 UNION ALL SELECT 'count ' || row_to_json(n)::text FROM message_counts n JOIN queues q ON q.number = n.queue WHERE q.project = $1
 ORDER BY row`, h.project)
 	if err != nil {

@@ -48,57 +48,68 @@ const taskUnexpired = `(t.expires_at = '-infinity' OR t.expires_at > coalesce($1
 // results. They are in the order of the key, and of making where that is equal. What a task
 // has not got comes before all else.
 func (v *Views) Tasks(ctx context.Context, list TaskList) ([]Task, error) {
-	statement, args, some := list.query(v.now())
-	if !some {
+	q := taskQuery{args: []any{v.now()}, where: []string{taskUnexpired}}
+	if !q.filter(list) {
 		return nil, nil
 	}
-	return v.tasks(ctx, statement, args, func(rows *sql.Rows, t *domain.Task) error { return readTask(rows, t) })
+	statement := q.page(list) // has parameters of its own
+	return v.tasks(ctx, statement, q.args, func(rows *sql.Rows, t *domain.Task) error { return readTask(rows, t) })
 }
 
-// query is the statement of a page; some is false if the list can have none.
-func (l TaskList) query(now any) (statement string, args []any, some bool) {
-	args = []any{now}
-	where := []string{taskUnexpired}
-	parameter := func(value any) string {
-		args = append(args, value)
-		return fmt.Sprintf("$%d", len(args))
-	}
-	if !l.All {
-		where = append(where, `t.owner = `+parameter(l.Owner))
+// taskQuery is a statement in the making.
+type taskQuery struct {
+	where []string
+	args  []any
+}
+
+func (q *taskQuery) parameter(value any) string {
+	q.args = append(q.args, value)
+	return fmt.Sprintf("$%d", len(q.args))
+}
+
+// filter adds what the list asks for. It tells whether there can be such a task.
+func (q *taskQuery) filter(list TaskList) bool {
+	if !list.All {
+		q.where = append(q.where, `t.owner = `+q.parameter(list.Owner))
 	}
 	for _, column := range TaskFilters { // always in the same order, so that there are few statements
-		value, asked := l.Filters[column]
+		value, asked := list.Filters[column]
 		switch {
 		case !asked:
 			continue
 		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
-			return "", nil, false
+			return false
 		case column == "id":
 			id, err := uuid.Parse(value)
 			if err != nil {
-				return "", nil, false
+				return false
 			}
-			where = append(where, `t.id = `+parameter(id))
+			q.where = append(q.where, `t.id = `+q.parameter(id))
 		default:
-			where = append(where, `t.`+column+` = `+parameter(value))
+			q.where = append(q.where, `t.`+column+` = `+q.parameter(value))
 		}
 	}
-	columns := l.order()
+	return true
+}
+
+// page is the statement for a page of the list.
+func (q *taskQuery) page(list TaskList) string {
+	columns := list.order()
 	direction, beyond := ``, `>`
-	if l.Descending {
+	if list.Descending {
 		direction, beyond = ` DESC`, `<`
 	}
-	if l.Marker != (domain.TaskID{}) {
-		marker := parameter(l.Marker)
-		var at []string
-		for _, column := range columns {
-			at = append(at, `(SELECT `+column+` FROM tasks m WHERE m.id = `+marker+`)`)
+	if list.Marker != (domain.TaskID{}) {
+		marker := q.parameter(list.Marker)
+		at := make([]string, len(columns))
+		for i, column := range columns {
+			at[i] = `(SELECT ` + column + ` FROM tasks m WHERE m.id = ` + marker + `)`
 		}
-		where = append(where, `(t.`+strings.Join(columns, `, t.`)+`) `+beyond+` (`+strings.Join(at, `, `)+`)`)
+		q.where = append(q.where, `(t.`+strings.Join(columns, `, t.`)+`) `+beyond+` (`+strings.Join(at, `, `)+`)`)
 	}
 	return `SELECT ` + taskRead + ` FROM tasks t
-WHERE ` + strings.Join(where, ` AND `) + `
-ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + parameter(l.Limit), args, true
+WHERE ` + strings.Join(q.where, ` AND `) + `
+ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + q.parameter(list.Limit)
 }
 
 // order is the columns that the list is sorted by; together they are unlike in any two
