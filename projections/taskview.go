@@ -94,6 +94,9 @@ func (q *taskQuery) filter(list TaskList) bool {
 
 // page is the statement for a page of the list.
 func (q *taskQuery) page(list TaskList) string {
+	if list.SortKey == "expires_at" && list.ended() > 0 { // to begin behind all that have not
+		q.where = append(q.where, `t.expires_at > '-infinity'`)
+	}
 	columns := list.order()
 	direction, beyond := ``, `>`
 	if list.Descending {
@@ -113,15 +116,30 @@ ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` +
 }
 
 // order is the columns that the list is sorted by; together they are unlike in any two
-// tasks.
+// tasks. A key in which all tasks of the list are alike is left out: the planner would not
+// see that it sorts nothing.
 func (l TaskList) order() []string {
+	_, alike := l.Filters[l.SortKey]
+	alike = alike || l.SortKey == "owner" && !l.All || l.SortKey == "expires_at" && l.ended() < 0
 	switch {
 	case l.SortKey == "id":
 		return []string{"id"}
-	case l.SortKey != "created_at" && slices.Contains(TaskSortKeys, l.SortKey):
+	case l.SortKey != "created_at" && !alike && slices.Contains(TaskSortKeys, l.SortKey):
 		return []string{l.SortKey, "created_at", "id"}
 	}
 	return []string{"created_at", "id"}
+}
+
+// ended tells whether all tasks of the list have come to their end, by the status that is
+// asked for: 1, or none has: -1.
+func (l TaskList) ended() int {
+	switch domain.TaskStatus(l.Filters["status"]) {
+	case domain.TaskPending, domain.TaskProcessing:
+		return -1
+	case domain.TaskSuccess, domain.TaskFailure:
+		return 1
+	}
+	return 0
 }
 
 func (v *Views) tasks(
