@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"internal/jsonschema": {},
 	"internal/mail":       {},
 	"internal/netproxy":   {},
-	"internal/webhook":    {},
+	"internal/webhook":    {"internal/outbound"},
 	"internal/pgproxy":    {},
 	"internal/sealing":    {"internal/pgarray"},
 	"internal/secrets":    {},
@@ -36,6 +36,9 @@ var mayImport = map[string][]string{
 	"internal/pgtest":     {"migrations", "internal/postgres"},
 	"internal/bench":      {"domain", "internal/netproxy", "internal/postgres"},
 	"cmd/nabu":            {"*"},
+	"internal/outbound":   {},
+	"internal/imaging":    {"internal/outbound"},
+	"internal/worker":     {"internal/imaging"},
 }
 
 // onlyIn names the folders, or the files, that know an outside library; nobody else
@@ -51,10 +54,10 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus/client_golang":   {"http", "cmd/nabu"},
 	"github.com/coder/websocket":            {"http"},
 	"github.com/tinylib/msgp":               {"http"},
-	"github.com/gophercloud/gophercloud/v2": {},
+	"github.com/gophercloud/gophercloud/v2": {"internal/imaging", "internal/worker", "cmd/nabu"},
 	"github.com/wneessen/go-mail":           {"internal/mail"},
 	"github.com/santhosh-tekuri/jsonschema": {"internal/jsonschema"},
-	"code.dny.dev/ssrf":                     {"internal/webhook"},
+	"code.dny.dev/ssrf":                     {"internal/outbound", "internal/webhook"},
 	"github.com/sony/gobreaker":             {"reactors"},
 }
 

@@ -19,7 +19,12 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
+
+	"nabu/internal/outbound"
 )
+
+// ErrRefused: nabu does not call this address, whatever answers there.
+var ErrRefused = outbound.ErrRefused
 
 // Bounds of one call.
 const (
@@ -85,18 +90,20 @@ type Call struct {
 type Sender struct {
 	client  *http.Client
 	timeout time.Duration
-	guard   *guard
+	guard   *outbound.Guard
 	now     func() time.Time
 }
 
 // New makes a sender. Close gives its idle connections back.
 func New(cfg Config) *Sender {
-	g := newGuard(cfg)
+	g := outbound.NewGuard(outbound.GuardConfig{
+		Allow: cfg.Allow, Ports: cfg.Ports, AllowLoopback: cfg.AllowLoopback, Listens: cfg.Listens,
+	})
 	timeout := cfg.Timeout
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
-	dialer := &net.Dialer{Timeout: timeout, Control: g.control, Resolver: cfg.Resolver}
+	dialer := &net.Dialer{Timeout: timeout, Control: g.Control, Resolver: cfg.Resolver}
 	return &Sender{
 		timeout: timeout, guard: g, now: time.Now,
 		client: &http.Client{
@@ -146,7 +153,7 @@ func (s *Sender) post(ctx context.Context, to *url.URL, c Call) (Result, *url.UR
 	if to.Scheme != "http" && to.Scheme != "https" {
 		return refused(fmt.Errorf("%w: scheme %q", ErrRefused, to.Scheme)), nil
 	}
-	if err := checkHost(to.Hostname()); err != nil {
+	if err := outbound.CheckHost(to.Hostname()); err != nil {
 		return refused(err), nil
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(string(c.Body)))
