@@ -285,10 +285,6 @@ func (d *download) get(ctx context.Context, to *url.URL, header http.Header, pri
 		DisableKeepAlives: true, DisableCompression: true,
 		TLSHandshakeTimeout: dialPatience, ResponseHeaderTimeout: headPatience, MaxResponseHeaderBytes: maxHead,
 	}
-	client := &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	var from netip.Addr
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
 		if peer, err := netip.ParseAddrPort(got.Conn.RemoteAddr().String()); err == nil {
@@ -300,7 +296,12 @@ func (d *download) get(ctx context.Context, to *url.URL, header http.Header, pri
 		return nil, from, fmt.Errorf("%w: %s", outbound.ErrRefused, to.Redacted())
 	}
 	request.Header = header.Clone()
-	answer, err := client.Do(request)
+	if user := to.User; user != nil {
+		password, _ := user.Password()
+		request.SetBasicAuth(user.Username(), password)
+	}
+	// A client would read where a redirect leads before anybody could refuse it.
+	answer, err := transport.RoundTrip(request)
 	return answer, from, err
 }
 
