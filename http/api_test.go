@@ -93,6 +93,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	cfg := Config{
 		Views: &projections.Views{DB: a.DB(), Now: a.Now}, Database: a.DB(),
 		Limits: domain.DefaultLimits(), Log: log, Registry: a.registry, SigningKey: signedurl.Key("sample-key"),
+		Images: Images{Tasks: domain.DefaultTaskRules(), Imports: publicHosts{}},
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -100,7 +101,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	a.executor = commands.NewExecutor(commands.Config{
 		DB: a.DB(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Keys: keysOf(cfg),
 		Log: log, Now: a.Now,
-		News: a.news,
+		News: a.news, Tasks: cfg.Images.Tasks,
 	})
 	t.Cleanup(func() {
 		if err := a.executor.Close(context.Background()); err != nil {

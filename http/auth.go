@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -44,9 +45,14 @@ var rolesByDefault = []string{"admin", "member", "reader"}
 // maxUser bounds what is written beside every event as the actor; characters.
 const maxUser = 256
 
-// Authenticate takes project, user and roles from the headers.
+// Authenticate takes project, user and roles from the headers. Clients that can send nothing
+// but a token, such as glanceclient's commands, may say user:project with it, as Nova and
+// Cinder have it without Keystone.
 func (NoAuth) Authenticate(r *http.Request) (Caller, error) {
 	caller := Caller{User: r.Header.Get("X-User-Id"), Roles: rolesByDefault}
+	if user, project, both := strings.Cut(r.Header.Get("X-Auth-Token"), ":"); both {
+		caller.User, caller.Project, caller.HasProject = cmp.Or(caller.User, user), project, true
+	}
 	if !utf8.ValidString(caller.User) || utf8.RuneCountInString(caller.User) > maxUser {
 		return Caller{}, badRequest("Invalid header value", "X-User-Id must be a text of at most %d characters.", maxUser)
 	}

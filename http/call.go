@@ -261,7 +261,7 @@ func isVisibleASCII(text string) bool {
 // it is the same request wherever it goes in.
 func (c *call) hash(body []byte) [sha256.Size]byte {
 	r := c.Request()
-	path := strings.TrimPrefix(r.URL.EscapedPath(), messagingPrefix)
+	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), messagingPrefix), imagePrefix)
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q %q ", r.Method, path, r.URL.RawQuery)
 	h.Write(body)

@@ -116,13 +116,7 @@ func (s *Server) addOperatorRoutes() {
 		}
 		return writeJSON(c, status, text)
 	})
-	s.addOpen(methods, "/healthcheck", func(c echo.Context) error { // as OpenStack's balancers ask
-		status, reason := s.readiness(c)
-		if reason == "" {
-			reason = "OK"
-		}
-		return c.String(status, reason)
-	})
+	s.addOpen(methods, "/healthcheck", s.showHealthcheck)
 	if s.Metrics != nil {
 		s.addOpen([]string{http.MethodGet}, "/metrics", echo.WrapHandler(s.Metrics))
 	}
@@ -132,6 +126,15 @@ func (s *Server) addOpen(methods []string, path string, handle echo.HandlerFunc)
 	for _, method := range methods {
 		s.add(method, path, open, handle)
 	}
+}
+
+// showHealthcheck serves GET /healthcheck, as OpenStack's balancers ask.
+func (s *Server) showHealthcheck(c echo.Context) error {
+	status, reason := s.readiness(c)
+	if reason == "" {
+		reason = "OK"
+	}
+	return c.String(status, reason)
 }
 
 // readiness tells whether requests should be sent here, and if not, why.

@@ -35,12 +35,21 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// readBody reads a request's body into a buffer. A body over the limit is refused,
-// and not read further than that.
+// tooLarge refuses a body; it is how many bytes one may have.
+type tooLarge int
+
+func (t tooLarge) Error() string { return t.Unwrap().Error() }
+
+// Unwrap is what an API says that has no status of its own for it.
+func (t tooLarge) Unwrap() error {
+	return domain.Errorf(domain.Invalid, "the body must not be larger than %d bytes", int(t))
+}
+
+// readBody reads a request's body into a buffer. A body over the limit is refused as
+// tooLarge, and not read further than that.
 func readBody(r *http.Request, limit int, into *[]byte) ([]byte, error) {
-	tooLarge := domain.Errorf(domain.Invalid, "the body must not be larger than %d bytes", limit)
 	if r.ContentLength > int64(limit) {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	body := (*into)[:0]
 	if r.ContentLength > 0 {
@@ -56,7 +65,7 @@ func readBody(r *http.Request, limit int, into *[]byte) ([]byte, error) {
 		*into = body
 		switch {
 		case len(body) > limit:
-			return nil, tooLarge
+			return nil, tooLarge(limit)
 		case errors.Is(err, io.EOF):
 			return body, nil
 		case err != nil:

@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,17 +22,30 @@ type parameter struct{ name, value string }
 // parseQuery reads a query string. What is escaped wrongly stands for itself, as in
 // Zaqar; net/url would drop the whole parameter, and a filter with it.
 func parseQuery(raw string) query {
+	return slices.DeleteFunc(parsePairs(raw), func(p parameter) bool { return p.value == "" })
+}
+
+// parsePairs is parseQuery with parameters that have no value.
+func parsePairs(raw string) query {
 	var q query
 	for raw != "" {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")
-		name, value, _ := strings.Cut(pair, "=")
-		if value == "" {
-			continue
+		if name, value, _ := strings.Cut(pair, "="); pair != "" {
+			q = append(q, parameter{readable(unescape(name)), readable(unescape(value))})
 		}
-		q = append(q, parameter{readable(unescape(name)), readable(unescape(value))})
 	}
 	return q
+}
+
+// first is a parameter's value, the first one if there are several.
+func (q query) first(name string) (value string, given bool) {
+	for _, p := range q {
+		if p.name == name {
+			return p.value, true
+		}
+	}
+	return "", false
 }
 
 // readable puts the replacement character for what is no UTF-8, as Zaqar does.

@@ -73,44 +73,58 @@ type table struct {
 	api    string
 	prefix string // where it stands besides the root
 	routes []route
+	// addresses are the paths that lead to a route of the table under a prefix.
+	addresses func(prefix, path string) []string
 }
 
 // tables are those of all APIs.
 func (s *Server) tables() []table {
-	return []table{{messagingAPI, messagingPrefix, s.messaging()}}
+	return []table{
+		{messagingAPI, messagingPrefix, s.messaging(), addresses},
+		{imageAPI, imagePrefix, s.images(), imageAddresses},
+	}
 }
 
 // addRoutes makes the routes known to echo.
 func (s *Server) addRoutes() {
 	for _, t := range s.tables() {
-		s.addTable(t.routes, "", t.prefix)
-	}
-	s.addOperatorRoutes()
-}
-
-// addTable adds an API's routes under each of its prefixes. Every path answers every
-// method: with what the table says, with its list of methods, or with a 405.
-func (s *Server) addTable(table []route, prefixes ...string) {
-	byPath := map[string][]route{}
-	for _, r := range table {
-		byPath[r.path] = append(byPath[r.path], r)
-	}
-	for path, routes := range byPath {
-		allow := allowed(routes)
-		for _, prefix := range prefixes {
-			for _, address := range addresses(prefix, path) {
-				for _, r := range routes {
-					s.metrics.add(address, r, s.operations)
-					handler := s.checked(r)
-					if r.method == http.MethodGet && slices.Contains(webSocketPaths, path) {
-						handler = s.orWebSocket(handler)
+		for path, routes := range t.byPath() {
+			for _, prefix := range []string{"", t.prefix} {
+				for _, address := range t.addresses(prefix, path) {
+					if t.api == imageAPI {
+						s.addImagePath(address, routes)
+					} else {
+						s.addPath(address, path, routes)
 					}
-					s.add(r.method, address, r.rule, handler)
 				}
-				s.addOtherMethods(address, path, allow)
 			}
 		}
 	}
+	s.addImageRest()
+	s.addOperatorRoutes()
+}
+
+// byPath are the routes of a table that differ in their method alone.
+func (t table) byPath() map[string][]route {
+	byPath := map[string][]route{}
+	for _, r := range t.routes {
+		byPath[r.path] = append(byPath[r.path], r)
+	}
+	return byPath
+}
+
+// addPath adds a path of the Messaging API. It answers every method: with what the table
+// says, with its list of methods, or with a 405.
+func (s *Server) addPath(address, path string, routes []route) {
+	for _, r := range routes {
+		s.metrics.add(address, r, s.operations)
+		handler := s.checked(r)
+		if r.method == http.MethodGet && slices.Contains(webSocketPaths, path) {
+			handler = s.orWebSocket(handler)
+		}
+		s.add(r.method, address, r.rule, handler)
+	}
+	s.addOtherMethods(address, path, allowed(routes))
 }
 
 func allowed(routes []route) []string {

@@ -53,6 +53,9 @@ type Views interface {
 	Sharing(ctx context.Context, id domain.QueueID, digest string) (projections.Sharing, error)
 	PostingsEnd(ctx context.Context, queue domain.QueueID) (version int64, err error)
 	Postings(ctx context.Context, queue domain.QueueID, after int64) (projections.Postings, error)
+	Tasks(ctx context.Context, list projections.TaskList) ([]projections.Task, error)
+	Task(ctx context.Context, id domain.TaskID) (t projections.Task, exists bool, err error)
+	ImageTasks(ctx context.Context, image, owner string, all bool) ([]projections.Task, error)
 	Time(ctx context.Context) (time.Time, error)
 }
 
@@ -87,6 +90,8 @@ type Config struct {
 	Checksums bool
 	// Subscriptions are the rules for them; without types: those of SubscriberTypes.
 	Subscriptions domain.SubscriptionRules
+	// Images are the rules of the Image API.
+	Images Images
 	// WebSockets bounds what connections may cost.
 	WebSockets WebSockets
 	Log        *slog.Logger
@@ -103,16 +108,20 @@ type Config struct {
 // Server answers requests.
 type Server struct {
 	Config
-	echo       *echo.Echo
-	server     *http.Server
-	rules      map[routeKey]string // that routes are guarded by
-	metrics    *metrics
-	operations operations
-	sockets    sockets
-	draining   atomic.Bool
-	stopping   chan struct{} // closed when nobody is to wait any more
-	stop       func()
-	crowd      chan struct{} // has room for those who may look, see inTurn
+	echo   *echo.Echo
+	server *http.Server
+	// imageServer is for listeners at which the Image API stands alone.
+	imageServer *http.Server
+	taskSchema  *taskSchema
+	dialects    map[string]*dialect // by route, if it is not Zaqar's
+	rules       map[routeKey]string // that routes are guarded by
+	metrics     *metrics
+	operations  operations
+	sockets     sockets
+	draining    atomic.Bool
+	stopping    chan struct{} // closed when nobody is to wait any more
+	stop        func()
+	crowd       chan struct{} // has room for those who may look, see inTurn
 }
 
 // New makes a server that is ready to serve.
@@ -127,7 +136,8 @@ func New(cfg Config) *Server {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
 	cfg.WebSockets = cfg.WebSockets.withDefaults()
-	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
+	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, dialects: map[string]*dialect{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
+	s.taskSchema = newTaskSchema(cfg.Images.Tasks)
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.metrics.addActions(cfg.Registry, s.operations, s.sockets.count)
 	s.echo.IPExtractor = echo.ExtractIPDirect()
@@ -135,8 +145,14 @@ func New(cfg Config) *Server {
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.Use(s.edge)
 	s.addRoutes()
-	s.server = &http.Server{
-		Handler:           s.Handler(),
+	s.server, s.imageServer = s.serving(s.Handler()), s.serving(s.ImageHandler())
+	return s
+}
+
+// serving is what answers on listeners by a handler.
+func (s *Server) serving(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -144,9 +160,8 @@ func New(cfg Config) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		// "OPTIONS *" is no route either.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ErrorLog:                     slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
-	return s
 }
 
 // Handler answers requests without a listener of its own.
@@ -181,8 +196,13 @@ func withPlainPath(r *http.Request) *http.Request {
 }
 
 // Serve answers what comes in on a listener until Shutdown.
-func (s *Server) Serve(l net.Listener) error {
-	if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+func (s *Server) Serve(l net.Listener) error { return serve(s.server, l) }
+
+// ServeImages is Serve for a listener at which the Image API stands alone, at the root.
+func (s *Server) ServeImages(l net.Listener) error { return serve(s.imageServer, l) }
+
+func serve(s *http.Server, l net.Listener) error {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -196,7 +216,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	closed := make(chan error, 1)
 	go func() { closed <- s.sockets.shutdown(ctx) }()
-	return errors.Join(s.server.Shutdown(ctx), <-closed)
+	return errors.Join(s.server.Shutdown(ctx), s.imageServer.Shutdown(ctx), <-closed)
 }
 
 // edge is around every request, whether it has a route or not: it names the

@@ -1,18 +1,14 @@
 package http
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"runtime/debug"
 
 	"github.com/labstack/echo/v4"
 
 	"nabu/domain"
-	"nabu/internal/postgres"
 )
 
 // problem is an error answer in Zaqar's form.
@@ -62,36 +58,18 @@ var zaqarStatuses = map[domain.Code]zaqarStatus{
 	domain.Unavailable: {http.StatusServiceUnavailable, "Service temporarily unavailable"},
 }
 
-// writeError answers a request that has failed, and logs what is nabu's own fault.
-func (s *Server) writeError(err error, c echo.Context) {
-	if c.Response().Committed {
-		s.Log.Error("request failed in the middle of its answer", "request_id", requestID(c), "error", err)
-		return
-	}
-	refusal, isRefusal := asProblem(err)
-	if !isRefusal && errors.Is(c.Request().Context().Err(), context.Canceled) {
-		c.Response().WriteHeader(statusClientLeft)
-		return
-	}
-	if !isRefusal {
-		refusal = failure(err, requestID(c))
-	}
-	if refusal.status >= http.StatusInternalServerError {
-		s.logFailure(c.Request().Context(), refusal.status, err, slog.String("request_id", requestID(c)),
-			slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path))
-	}
-	writeProblem(c, refusal)
+// zaqar is the dialect of the Messaging API, and of what belongs to no API.
+var zaqar = &dialect{
+	refusal: asProblem, write: writeProblem,
+	failure: func(requestID string) *problem {
+		return &problem{http.StatusInternalServerError, "Internal server error",
+			"The request failed for a reason inside the service; it is logged as " + requestID + "."}
+	},
+	unavailable: &problem{http.StatusServiceUnavailable, zaqarStatuses[domain.Unavailable].title, "The database cannot be reached."},
 }
 
-// failure is the answer to a request that failed for no fault of the client's.
-func failure(err error, requestID string) *problem {
-	if postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, context.DeadlineExceeded) {
-		status := zaqarStatuses[domain.Unavailable]
-		return &problem{status.status, status.title, "The database cannot be reached."}
-	}
-	return &problem{http.StatusInternalServerError, "Internal server error",
-		"The request failed for a reason inside the service; it is logged as " + requestID + "."}
-}
+// failure is Zaqar's answer to a request that failed for no fault of the client's.
+func failure(err error, requestID string) *problem { return zaqar.failed(err, requestID) }
 
 // asProblem finds the answer that an error stands for, if it is one that a client
 // may read.
@@ -133,40 +111,4 @@ func writeProblem(c echo.Context, p *problem) {
 	}
 	c.Response().Header().Set("Vary", "Accept")
 	_ = writeJSON(c, p.status, text) // the client has left, or the next write will tell
-}
-
-// logFailure logs what is nabu's own fault, with what tells which request it was.
-func (s *Server) logFailure(ctx context.Context, status int, err error, request ...slog.Attr) {
-	level := slog.LevelError
-	if status == http.StatusServiceUnavailable {
-		level = slog.LevelWarn
-	}
-	attrs := append(request, slog.Int("status", status), slog.Any("error", err))
-	if p, ok := errors.AsType[*panicked](err); ok {
-		attrs = append(attrs, slog.String("stack", string(p.stack)))
-	}
-	s.Log.LogAttrs(ctx, level, "request failed", attrs...)
-}
-
-// panicked is a handler's panic on its way to the answer and the log.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// recovering runs a handler and makes an error of its panic. The one that is meant
-// to cut a connection off passes.
-func recovering[C any](h func(C) error, c C) (err error) {
-	defer func() {
-		switch value := recover(); value {
-		case nil:
-		case http.ErrAbortHandler:
-			panic(value)
-		default:
-			err = &panicked{value, debug.Stack()}
-		}
-	}()
-	return h(c)
 }

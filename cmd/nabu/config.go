@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,6 +105,12 @@ func pick(s setting, layers []layer) (text, origin string, err error) {
 			return value, l.origin(s), nil
 		case int, int64, uint64, float64, bool:
 			return fmt.Sprint(value), l.origin(s), nil
+		case map[string]any:
+			if s.group {
+				text, err := json.Marshal(value)
+				return string(text), l.origin(s), err
+			}
+			return "", l.origin(s), fmt.Errorf("must be a %s, not a group", s.kind())
 		default:
 			return "", l.origin(s), fmt.Errorf("must be a %s, not a list or a group", s.kind())
 		}
@@ -120,6 +127,9 @@ func complete(c *config, environ environment) (err error) {
 	}
 	if c.DirectDatabaseURL == "" {
 		c.DirectDatabaseURL = c.DatabaseURL
+	}
+	if c.Images.rules, err = c.Images.taskRules(); err != nil {
+		return err
 	}
 	if c.EncryptionKeysFile != "" {
 		if c.masters, err = sealing.ReadMasters(c.EncryptionKeysFile); err != nil {
@@ -155,6 +165,9 @@ func readSecret(path string) (string, error) {
 // check looks at what concerns several settings at once.
 func check(c config) error {
 	if err := c.Limits.Check(); err != nil {
+		return err
+	}
+	if err := c.Images.rules.Check(); err != nil {
 		return err
 	}
 	if c.DatabaseURL == "" && c.DirectDatabaseURL != "" {

@@ -22,7 +22,7 @@ import (
 
 // newPostman makes what calls webhooks and hands mails over, by the settings. Webhooks on
 // this machine are called when whoever can reach nabu sits on it anyway.
-func newPostman(cfg config, listens net.Addr) (*reactors.Postman, error) {
+func newPostman(cfg config, listens []net.Addr) (*reactors.Postman, error) {
 	allow, err := parseNetworks(cfg.WebhookAllowNetworks)
 	if err != nil {
 		return nil, fmt.Errorf("webhook_allow_networks: %w", err)
@@ -31,9 +31,13 @@ func newPostman(cfg config, listens net.Addr) (*reactors.Postman, error) {
 	if err != nil {
 		return nil, fmt.Errorf("webhook_ports: %w", err)
 	}
-	own, err := netip.ParseAddrPort(listens.String())
-	if err != nil {
-		return nil, fmt.Errorf("the address that is listened on: %w", err)
+	var own []netip.AddrPort
+	for _, l := range listens {
+		address, err := netip.ParseAddrPort(l.String())
+		if err != nil {
+			return nil, fmt.Errorf("the address that is listened on: %w", err)
+		}
+		own = append(own, address)
 	}
 	password := ""
 	if cfg.SMTPPasswordFile != "" {
@@ -45,7 +49,7 @@ func newPostman(cfg config, listens net.Addr) (*reactors.Postman, error) {
 		PerHost: cfg.WebhookPerHost,
 		Webhooks: webhook.New(webhook.Config{
 			Allow: allow, Ports: ports, AllowLoopback: cfg.AuthStrategy == noAuth && !cfg.InsecureNoAuth,
-			Listens: []netip.AddrPort{own}, Timeout: cfg.WebhookTimeout, PerHost: cfg.WebhookPerHost,
+			Listens: own, Timeout: cfg.WebhookTimeout, PerHost: cfg.WebhookPerHost,
 		}),
 		Mails: &mail.Sender{Config: mail.Config{
 			Host: cfg.SMTPHost, Port: cfg.SMTPPort, User: cfg.SMTPUser, Password: password,
@@ -56,7 +60,7 @@ func newPostman(cfg config, listens net.Addr) (*reactors.Postman, error) {
 
 // newNotifier makes the notifier, and puts its metrics into the registry.
 func newNotifier(
-	cfg config, listens net.Addr, db *database, executor *commands.Executor, key signedurl.Key,
+	cfg config, listens []net.Addr, db *database, executor *commands.Executor, key signedurl.Key,
 	keys *sealing.Keys, registry *prometheus.Registry, log *slog.Logger,
 ) (*reactors.Notifier, error) {
 	postman, err := newPostman(cfg, listens)

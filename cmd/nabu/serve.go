@@ -87,10 +87,9 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 
 // start brings up everything above the database.
 func (s *service) start(ctx context.Context) error {
-	var listening net.ListenConfig
-	listener, err := listening.Listen(ctx, "tcp", s.Listen)
+	listener, err := s.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
 	if err := sealing.Check(ctx, s.database.read, s.masters); err != nil {
 		if errors.Is(err, sealing.ErrMasters) {
@@ -104,7 +103,7 @@ func (s *service) start(ctx context.Context) error {
 	s.executor = commands.NewExecutor(commands.Config{
 		News: news,
 		DB:   s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
-		Limits: s.Limits, Keys: s.keys, Log: s.log, Observe: func(r commands.BatchReport) {
+		Limits: s.Limits, Tasks: s.Images.rules, Keys: s.keys, Log: s.log, Observe: func(r commands.BatchReport) {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
 				reactors.wake(r.Head)
@@ -118,7 +117,7 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	notifier, err := newNotifier(s.config, listener.Addr(), s.database, s.executor, signingKey, s.keys, m.registry, s.log)
+	notifier, err := newNotifier(s.config, listener.addrs(), s.database, s.executor, signingKey, s.keys, m.registry, s.log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -126,7 +125,12 @@ func (s *service) start(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 	s.awake.Store(s.reactors)
+	images, err := s.Images.images()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	s.server = http.New(http.Config{
+		Images:   images,
 		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
 		Policy: s.policy, SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
@@ -135,7 +139,10 @@ func (s *service) start(ctx context.Context) error {
 		Log:           s.log, LogRequests: s.LogRequests,
 		Registry: m.registry, Metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}),
 	})
-	go func() { s.served <- s.server.Serve(listener) }()
+	go func() { s.served <- listener.serve(s.server) }()
+	if listener.images != nil {
+		s.log.Info("serving the Image API by itself", "url", "http://"+listener.images.Addr().String())
+	}
 	s.log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String(), "version", version())
 	return nil
 }
@@ -184,21 +191,30 @@ func checkExposure(ctx context.Context, cfg config) error {
 	if cfg.AuthStrategy != noAuth || cfg.InsecureNoAuth {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(cfg.Listen)
+	err := checkOwn(ctx, "listen", cfg.Listen)
+	if err == nil && cfg.Images.Listen != "" {
+		err = checkOwn(ctx, "image_listen", cfg.Images.Listen)
+	}
+	return err
+}
+
+// checkOwn refuses an address that other machines can reach.
+func checkOwn(ctx context.Context, key, address string) error {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return misconfigured(fmt.Errorf("listen: %w", err))
+		return misconfigured(fmt.Errorf("%s: %w", key, err))
 	}
 	if host != "" {
 		addresses, err := net.DefaultResolver.LookupIPAddr(ctx, host)
 		if err != nil {
-			return misconfigured(fmt.Errorf("listen: %w", err))
+			return misconfigured(fmt.Errorf("%s: %w", key, err))
 		}
 		if allLoopback(addresses) {
 			return nil
 		}
 	}
 	return misconfigured(fmt.Errorf(`with auth_strategy noauth anybody who can reach %s may do anything.
-Listen on 127.0.0.1, or allow it with --insecure-noauth (insecure_noauth: true)`, cfg.Listen))
+Listen on 127.0.0.1, or allow it with --insecure-noauth (insecure_noauth: true)`, address))
 }
 
 func allLoopback(addresses []net.IPAddr) bool {

@@ -58,6 +58,7 @@ type config struct {
 	MessagingPublicEndpoint  string
 	Limits                   domain.Limits
 	EncryptionKeysFile       string
+	Images                   imageConfig
 
 	masters *sealing.Masters // of EncryptionKeysFile; nil: there is none
 	policy  *policy.Policy
@@ -73,6 +74,7 @@ type setting struct {
 	rule     func(string) error
 	secret   bool // shown without passwords
 	hidden   bool // not shown at all
+	group    bool // may be a group in the file, and is JSON elsewhere
 }
 
 // The values of settings that other code asks about.
@@ -83,7 +85,7 @@ const (
 )
 
 // settings are all keys, in the order in which they are shown.
-var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings)
+var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings)
 
 var serviceSettings = []setting{
 	{
