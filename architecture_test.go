@@ -59,7 +59,6 @@ var onlyIn = map[string][]string{
 	"github.com/santhosh-tekuri/jsonschema": {"internal/jsonschema"},
 	"code.dny.dev/ssrf":                     {"internal/outbound", "internal/webhook"},
 	"github.com/sony/gobreaker":             {"reactors"},
-	"github.com/santhosh-tekuri/jsonschema": {"http"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/tasks"
 	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/claims"
 	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/messages"
 	"github.com/gophercloud/gophercloud/v2/openstack/messaging/v2/queues"
@@ -24,6 +25,62 @@ func (a *api) gophercloud(endpoint, clientID string) *gophercloud.ServiceClient 
 		ProviderClient: &gophercloud.ProviderClient{HTTPClient: *client},
 		Endpoint:       a.url + endpoint,
 		MoreHeaders:    map[string]string{"Client-ID": clientID, "X-Project-Id": "p1"},
+	}
+}
+
+// imageEndpoints are those of the Image API.
+var imageEndpoints = map[string]string{"at the root": "/v2/", "under its prefix": "/image/v2/"}
+
+func TestGophercloudTasks(t *testing.T) {
+	t.Parallel()
+	for name, endpoint := range imageEndpoints {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			ctx, client := t.Context(), a.gophercloud(endpoint, ours)
+			var ids []string
+			for range 5 {
+				made, err := tasks.Create(ctx, client, tasks.CreateOpts{Type: "import", Input: map[string]any{
+					"import_from": "https://images.example/x.qcow2", "import_from_format": "qcow2", "image_properties": map[string]any{},
+				}}).Extract()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if made.Status != string(tasks.TaskStatusPending) || made.Owner != "p1" || made.CreatedAt.Year() != 2026 {
+					t.Fatalf("made %+v", made)
+				}
+				ids = append([]string{made.ID}, ids...)
+				a.advance(time.Second)
+			}
+			a.report(ids[0], `{"begin": {}}`)
+			a.report(ids[0], `{"succeed": {"result": {"image_id": "i1"}}}`)
+			done, err := tasks.Get(ctx, client, ids[0]).Extract()
+			if err != nil || done.Status != string(tasks.TaskStatusSuccess) || done.Result["image_id"] != "i1" || done.ExpiresAt.IsZero() {
+				t.Fatalf("done: %+v, %v", done, err)
+			}
+			for opts, want := range map[tasks.ListOpts][]string{
+				{Limit: 2}: ids, {Limit: 5, SortKey: "created_at", SortDir: "desc"}: ids, {Status: tasks.TaskStatusSuccess}: ids[:1], {Limit: 2, Marker: ids[2]}: ids[3:],
+			} {
+				pages, err := tasks.List(client, opts).AllPages(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all, err := tasks.ExtractTasks(pages)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var listed []string
+				for _, its := range all {
+					listed = append(listed, its.ID)
+				}
+				if diff := cmp.Diff(want, listed); diff != "" {
+					t.Fatalf("%+v: %s", opts, diff)
+				}
+			}
+			if _, err := tasks.Get(ctx, client, ours).Extract(); !gophercloud.ResponseCodeIs(err, http.StatusNotFound) {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 

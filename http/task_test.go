@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/jsonschema"
 	"nabu/internal/outbound"
 )
 
@@ -246,10 +248,12 @@ func TestImportFilter(t *testing.T) {
 // Types of the operator's own have a schema for their input.
 func TestOwnTaskTypes(t *testing.T) {
 	t.Parallel()
-	own, err := NewTaskType(`{"type": "object", "required": ["size"], "properties": {"size": {"type": "integer", "minimum": 1}}}`)
+	const sized = `{"type": "object", "required": ["size"], "properties": {"size": {"type": "integer", "minimum": 1}}}`
+	compiled, err := jsonschema.Compile(sized)
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := domain.TaskType{Schema: sized, Check: func(input string) error { return compiled.Check(cmp.Or(input, "null")) }}
 	a := newAPI(t, func(cfg *Config) {
 		cfg.Images.Tasks.Types = domain.TaskTypes()
 		cfg.Images.Tasks.Types["resize"] = own
@@ -263,7 +267,7 @@ func TestOwnTaskTypes(t *testing.T) {
 		t.Errorf("claimed %s", claimed.body)
 	}
 	for input, reason := range map[string]string{
-		`{}`: "input: missing property 'size'", `{"size": "x"}`: "input/size: got string, want integer", `null`: "input: got null, want object",
+		`{}`: "at '': missing property 'size'", `{"size": "x"}`: "at '/size': got string, want integer", `null`: "at '': got null, want object",
 	} {
 		a.fails("POST", "/v2/tasks", `{"type": "resize", "input": `+input+`}`, 400, "Provided object does not match schema 'task': "+reason)
 	}
@@ -280,11 +284,6 @@ func TestOwnTaskTypes(t *testing.T) {
 	a.call("GET", "/v2/schemas/task", ``, 200).into(&schema)
 	if schema.Properties.Input.Definitions["resize"] == nil {
 		t.Errorf("the schema of its input is not served: %v", schema)
-	}
-	for _, bad := range []string{``, `5`, `{"type": "nothing"}`, `{"$ref": "http://schemas.example/x"}`, `{"$ref": "file:///etc/passwd"}`, `{"$ref": "#/nowhere"}`} {
-		if _, err := NewTaskType(bad); err == nil {
-			t.Errorf("the schema %s is taken", bad)
-		}
 	}
 }
 

@@ -27,7 +27,6 @@ type property struct {
 // taskSchema is what a task may be, as it is served and as it is checked.
 type taskSchema struct {
 	properties   map[string]*property
-	inputs       map[string]domain.TaskType
 	one, several []byte // the documents
 }
 
@@ -41,7 +40,7 @@ const uuidPattern = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-
 // inputs have to be stands beside that of all inputs, as definitions, which bind nobody.
 func newTaskSchema(rules domain.TaskRules) *taskSchema {
 	orNull := func(kind string) []string { return []string{"null", kind} }
-	s := &taskSchema{inputs: rules.Types, properties: map[string]*property{
+	s := &taskSchema{properties: map[string]*property{
 		"id":         {Description: "UUID of the task", Type: "string", Pattern: uuidPattern},
 		"type":       {Description: "What kind of work this task is", Type: "string", Enum: rules.TypeNames()},
 		"status":     {Description: "Where the task is in its life", Type: "string", Enum: taskStatuses},
@@ -128,18 +127,6 @@ func (s *taskSchema) contradicts(name, value string) string {
 	}
 	if its.pattern != nil && !its.pattern.MatchString(unquote(value)) {
 		return fmt.Sprintf("%s does not match '%s'", inPython(value), its.Pattern)
-	}
-	return ""
-}
-
-// inputContradicts says how an input does not fit what its type asks for; empty: it does.
-func (s *taskSchema) inputContradicts(taskType, input string) string {
-	its := s.inputs[taskType]
-	if its.Check == nil {
-		return ""
-	}
-	if err := its.Check(input); err != nil {
-		return err.Error()
 	}
 	return ""
 }

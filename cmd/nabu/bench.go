@@ -40,6 +40,7 @@ Scenarios:
   depth       claims from a queue of 1000 messages, and from one of --fill
   heads       claims behind --fill messages that are claimed, or delayed
   purge       purges of ten messages and of --fill, while others post
+  tasks       pages of 100 tasks and of --fill, and tasks made
   rebuild     the messages' read model made anew from --fill events, against a fold row by
               row, and how long others wait for it
   baseline    posts to a server that decodes and answers like nabu, and stores nothing
@@ -71,7 +72,7 @@ func newBench(environ environment) *cobra.Command {
 	f.StringVar(&o.DatabaseURL, "database-url", "", "database for rows, skiplocked, replicas, delay, rebuild and snapshots; empty: that of the own nabu")
 	f.IntVar(&o.Connections, "concurrency", 32, "connections")
 	f.IntVar(&o.Queues, "queues", 1, "queues that are posted to in turn")
-	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario")
+	f.IntVar(&o.Fill, "fill", 1000, "messages in the large queue of a scenario, or tasks")
 	f.IntVar(&o.Page, "page", 20, "messages of a page")
 	f.IntVar(&o.Body, "body", 256, "bytes of a message's body")
 	f.Float64Var(&o.Rate, "rate", 0, "posts per second, planned ahead and counted from the plan; 0: as many as get answered")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 
 	"nabu/domain"
 	"nabu/http"
+	"nabu/internal/jsonschema"
 	"nabu/internal/outbound"
 )
 
@@ -139,11 +141,13 @@ func (c imageConfig) taskRules() (domain.TaskRules, error) {
 		if _, glances := rules.Types[name]; glances {
 			return rules, fmt.Errorf("task_types: %s is a type of Glance's and cannot have another schema", name)
 		}
-		its, err := http.NewTaskType(string(schema))
+		compiled, err := jsonschema.Compile(string(schema))
 		if err != nil {
 			return rules, fmt.Errorf("task_types: %s: %w", name, err)
 		}
-		rules.Types[name] = its
+		rules.Types[name] = domain.TaskType{Schema: string(schema), Check: func(input string) error {
+			return compiled.Check(cmp.Or(input, "null"))
+		}}
 	}
 	return rules, nil
 }

@@ -77,6 +77,10 @@ class Here:
             text = response.read()
         return json.loads(text) if text else None
 
+    def report(self, task, **action):
+        """Reports on a task as its worker does."""
+        return self.call("POST", f"/tasks/{task}/action", action)
+
     def make_queue(self, name, **metadata):
         """Makes a queue with any metadata. Not every client can."""
         self.call("PUT", "/queues/" + name, metadata)

@@ -20,10 +20,11 @@ STOP = 40  # and to end
 @contextlib.contextmanager
 def nabu(program):
     """Runs nabu with a PostgreSQL of its own, in a folder that goes with it, and gives
-    its address. Nothing of the caller's settings reaches it."""
+    its address and that of the Image API alone. Nothing of the caller's settings reaches
+    it."""
     folder = tempfile.mkdtemp(prefix="nabu-clients-")
     os.chmod(folder, 0o711)  # root's nabu runs PostgreSQL as somebody else
-    address = f"127.0.0.1:{free_port()}"
+    address, images = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     keys = os.path.join(folder, "keys")
     with open(keys, "wb") as file:
         file.write(subprocess.run([program, "keys", "generate", "clients"], check=True, stdout=subprocess.PIPE).stdout)
@@ -32,13 +33,14 @@ def nabu(program):
     with open(os.path.join(folder, "log"), "w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             [program, "serve", "--data-dir", os.path.join(folder, "data"), "--listen", address,
-             "--encryption-keys-file", keys],
+             "--encryption-keys-file", keys, "--image-listen", images, "--import-allowed-hosts", "images.example",
+             "--task-types", '{"resize": {"type": "object", "required": ["size"]}}'],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=settings)
         try:
             if not ready(f"http://{address}/readyz", process):
                 log.seek(0)
                 raise SystemExit("nabu did not get ready:\n" + log.read())
-            yield f"http://{address}"
+            yield f"http://{address}", f"http://{images}"
         finally:
             process.terminate()
             try:
@@ -68,10 +70,11 @@ def ready(url, process):
 
 
 @contextlib.contextmanager
-def keystone(endpoint):
+def keystone(service, endpoint):
     """Stands in for Keystone: whoever asks gets a token for the project that he names,
-    and a catalog in which the messaging service is at endpoint. nabu without Keystone
-    looks at no token; the clients cannot do without a catalog."""
+    and a catalog in which the service, messaging or image, is at endpoint. nabu without
+    Keystone takes nothing from a token but who it says he is; the clients cannot do
+    without a catalog."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -91,17 +94,17 @@ def keystone(endpoint):
                 "expires_at": "2099-01-01T00:00:00.000000Z",
                 "user": {"id": "somebody", "name": "somebody", "domain": domain},
                 "project": {"id": project, "name": project, "domain": domain},
-                "roles": [{"id": "member", "name": "member"}],
-                "catalog": [{"id": "nabu", "name": "nabu", "type": "messaging", "endpoints": [
+                "roles": [{"id": "admin", "name": "admin"}],
+                "catalog": [{"id": "nabu", "name": "nabu", "type": service, "endpoints": [
                     {"id": "nabu", "interface": "public", "url": endpoint,
-                     "region": "here", "region_id": "here"}]}]}})
+                     "region": "here", "region_id": "here"}]}]}}, token=f"somebody:{project}")
 
-        def answer(self, status, body):
+        def answer(self, status, body, token="any-token"):
             text = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
-            self.send_header("X-Subject-Token", "any-token")
+            self.send_header("X-Subject-Token", token)
             self.end_headers()
             self.wfile.write(text)
 

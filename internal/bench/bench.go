@@ -45,6 +45,7 @@ var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"depth":     func(ctx context.Context, s *stage, r *Report) error { return measureDepth(ctx, s, r, s.Fill) },
 	"heads":     func(ctx context.Context, s *stage, r *Report) error { return measureHeads(ctx, s, r, s.Fill) },
 	"purge":     func(ctx context.Context, s *stage, r *Report) error { return measurePurges(ctx, s, r, s.Fill) },
+	"tasks":     func(ctx context.Context, s *stage, r *Report) error { return measureTasks(ctx, s, r, s.Fill) },
 	"read":      measureRead,
 	"rebuild":   func(ctx context.Context, s *stage, r *Report) error { return measureRebuild(ctx, s, r, s.Fill) },
 	"replicas":  measureReplicas,

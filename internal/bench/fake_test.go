@@ -27,6 +27,7 @@ type fakeNabu struct {
 	undelete   func(delete int) bool // the n-th deletion of a message is forgotten
 	lose       func(claim int) bool  // the messages of the n-th claim are gone as well
 	miscount   int
+	tasks      []string // ids of tasks
 }
 
 type fakeQueue struct {
@@ -58,6 +59,8 @@ func newFake(t *testing.T, f *fakeNabu) string {
 		"DELETE /v2/queues/{queue}/messages/{id}": f.deleteOne,
 		"GET /v2/queues/{queue}/stats":            f.stats,
 		"POST /v2/queues/{queue}/purge":           f.purge,
+		"POST /v2/tasks":                          f.makeTask,
+		"GET /v2/tasks":                           f.listTasks,
 	} {
 		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
@@ -72,6 +75,21 @@ func newFake(t *testing.T, f *fakeNabu) string {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func (f *fakeNabu) makeTask(_ *fakeQueue, w http.ResponseWriter, _ *http.Request) {
+	f.tasks = append(f.tasks, fmt.Sprintf("%036d", len(f.tasks)))
+	w.WriteHeader(http.StatusCreated)
+	fmt.Fprintf(w, `{"id":"%s"}`, f.tasks[len(f.tasks)-1])
+}
+
+// listTasks lists those that were made before the marker, the last one first.
+func (f *fakeNabu) listTasks(_ *fakeQueue, w http.ResponseWriter, r *http.Request) {
+	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+	marker, _ := strconv.Atoi(r.URL.Query().Get("marker"))
+	for i := marker - 1; i >= max(0, marker-limit); i-- {
+		fmt.Fprintf(w, `{"id":"%s","self":""}`, f.tasks[i])
+	}
 }
 
 func (f *fakeNabu) create(_ *fakeQueue, w http.ResponseWriter, _ *http.Request) {

@@ -74,7 +74,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 // Scenarios are the names of all scenarios.
 func Scenarios() []string {
 	return []string{
-		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge",
+		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge", "tasks",
 		"rebuild", "baseline", "rows", "skiplocked", "read", "replicas", "delay", "deliver", "footprint", "endurance", "table",
 	}
 }

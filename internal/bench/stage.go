@@ -235,7 +235,7 @@ func (s *stage) tidy(ctx context.Context, messages int) error {
 		return fmt.Errorf("tidy up: %w", err)
 	}
 	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(ctx, `VACUUM (ANALYZE) messages`); err != nil {
+	if _, err := db.ExecContext(ctx, `VACUUM (ANALYZE) messages, tasks`); err != nil {
 		return fmt.Errorf("tidy up: %w", err)
 	}
 	return nil
