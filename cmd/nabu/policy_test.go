@@ -128,7 +128,9 @@ func TestPolicyShow(t *testing.T) {
 		"messaging queue_create websocket queues:create role:member and rule:mine line 3",
 		"messaging GET /v2/health health:get role:admin default",
 		"- - - mine project_id:p1 line 5",
-		"- - - tasks_api_access rule:context_is_admin default",
+		"image DELETE /v2/tasks/:task tasks_api_access rule:context_is_admin default",
+		"image GET /v2/schemas/task - - -",
+		"- - - message:delete role:admin or (role:member and project_id:%(project_id)s) default",
 	} {
 		if !words[want] {
 			t.Errorf("%s is not shown", want)
