@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -115,6 +116,11 @@ func (n *nabu) expire(task string) {
 }
 
 func (n *nabu) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Until all is read the server does not notice that its client has gone.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	defer n.wake()
@@ -137,7 +143,7 @@ func (n *nabu) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == "DELETE" && parts[1] == "queues" && parts[3] == "messages":
 		n.remove(w, parts[4], r.URL.Query().Get("claim_id"))
 	case r.Method == "POST" && parts[1] == "tasks" && parts[3] == "action":
-		n.act(w, r, parts[2])
+		n.act(w, body, parts[2])
 	default:
 		w.WriteHeader(404)
 	}
@@ -157,6 +163,7 @@ func (n *nabu) claim(w http.ResponseWriter, r *http.Request) {
 			one := n.tasks[m.task]
 			if one.status == "success" || one.status == "failure" {
 				m.gone = true
+				n.wake()
 				continue
 			}
 			one.status, m.claim = "pending", uuid.NewString()
@@ -220,9 +227,9 @@ type report struct {
 	}
 }
 
-func (n *nabu) act(w http.ResponseWriter, r *http.Request, id string) {
-	var body map[string]report
-	if json.NewDecoder(r.Body).Decode(&body) != nil || len(body) != 1 {
+func (n *nabu) act(w http.ResponseWriter, body []byte, id string) {
+	var actions map[string]report
+	if json.Unmarshal(body, &actions) != nil || len(actions) != 1 {
 		w.WriteHeader(400)
 		return
 	}
@@ -231,7 +238,7 @@ func (n *nabu) act(w http.ResponseWriter, r *http.Request, id string) {
 		w.WriteHeader(404)
 		return
 	}
-	for action, said := range body {
+	for action, said := range actions {
 		n.calls = append(n.calls, fmt.Sprintf("  %s %+v to %s of %s", action, said, one.status, one.worker))
 		if !one.take(action, said) {
 			w.WriteHeader(409)
