@@ -53,7 +53,7 @@ var imageSettings = []setting{
 		field: func(c *config) any { return &c.Images.Upstream },
 	}, {
 		key: "image_endpoint", rule: webURL,
-		help:  "image service that is asked whether an image without tasks is there; empty: image_upstream",
+		help:  "image service that is asked whether an image without tasks is there, and gets the images of nabu worker; empty: image_upstream",
 		field: func(c *config) any { return &c.Images.Endpoint },
 	}, {
 		key: "service_project_id", fallback: "service",

@@ -19,6 +19,7 @@ func newRoot(environ environment) *cobra.Command {
 	root.SetFlagErrorFunc(explainFlag)
 	group(root,
 		newServe(environ),
+		newWorker(environ),
 		newMigrate(environ),
 		newReplay(environ),
 		newEvents(environ),

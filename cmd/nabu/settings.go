@@ -59,6 +59,7 @@ type config struct {
 	Limits                   domain.Limits
 	EncryptionKeysFile       string
 	Images                   imageConfig
+	Worker                   workerConfig
 
 	masters *sealing.Masters // of EncryptionKeysFile; nil: there is none
 	policy  *policy.Policy
@@ -85,7 +86,7 @@ const (
 )
 
 // settings are all keys, in the order in which they are shown.
-var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings)
+var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings, workerSettings)
 
 var serviceSettings = []setting{
 	{
