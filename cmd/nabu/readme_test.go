@@ -11,17 +11,24 @@ import (
 	"testing"
 )
 
-// TestTheReadmesConversation has the conversation of the README with a new nabu: its
-// commands, in one shell, must print what stands there, with … for anything.
-func TestTheReadmesConversation(t *testing.T) {
+// TestTheReadmesConversation has the conversation of the README with a new nabu.
+func TestTheReadmesConversation(t *testing.T) { converse(t, "../../README.md") }
+
+// TestTheWorkersConversation has that of the page for those who write workers.
+func TestTheWorkersConversation(t *testing.T) { converse(t, "../../docs/writing-a-worker.md") }
+
+// converse has a page's conversation with a new nabu: its commands, in one shell, must print
+// what stands there, with … for anything.
+func converse(t *testing.T, page string) {
+	t.Helper()
 	for _, program := range []string{"bash", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("there is no %s on this machine", program)
 		}
 	}
-	commands, printed := conversation(t)
+	commands, printed := conversation(t, page)
 	if len(commands) < 8 {
-		t.Fatalf("the README has only %d commands", len(commands))
+		t.Fatalf("%s has only %d commands", page, len(commands))
 	}
 	script, mark := "", "-- end of a command --"
 	for _, command := range commands {
@@ -44,11 +51,11 @@ func TestTheReadmesConversation(t *testing.T) {
 	}
 }
 
-// conversation reads the README's console blocks: commands behind a dollar sign,
-// and below each what it prints.
-func conversation(t *testing.T) (commands, printed []string) {
+// conversation reads a page's console blocks: commands behind a dollar sign, and below
+// each what it prints.
+func conversation(t *testing.T, page string) (commands, printed []string) {
 	t.Helper()
-	file, err := os.Open("../../README.md")
+	file, err := os.Open(page)
 	if err != nil {
 		t.Fatal(err)
 	}
