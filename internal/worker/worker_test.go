@@ -226,8 +226,8 @@ func TestImagesAreMade(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, map[string]http.HandlerFunc{
-				"/raw": serve(raw), "/qcow2": serve(qcow2), "/here": http.RedirectHandler("/there", 302).ServeHTTP,
-				"/there": http.RedirectHandler("/raw", 307).ServeHTTP,
+				"/raw": serve(raw), "/qcow2": serve(qcow2), "/here": http.RedirectHandler("/there", http.StatusFound).ServeHTTP,
+				"/there": http.RedirectHandler("/raw", http.StatusTemporaryRedirect).ServeHTTP,
 			})
 			id := b.post(test.path, test.format, test.more)
 			w := b.work("w1", nil)
@@ -258,9 +258,9 @@ func TestTasksThatFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, map[string]http.HandlerFunc{
 				"/raw": serve(raw), "/qcow2": serve(qcow2), "/backed": serve(backed), "/big": serve(make([]byte, 8<<20+1)),
-				"/machine": http.RedirectHandler("http://127.0.0.2/", 302).ServeHTTP,
-				"/inside":  http.RedirectHandler("http://10.1.2.3/", 302).ServeHTTP,
-				"/secrets": http.RedirectHandler("http://169.254.169.254/latest/meta-data/", 302).ServeHTTP,
+				"/machine": http.RedirectHandler("http://127.0.0.2/", http.StatusFound).ServeHTTP,
+				"/inside":  http.RedirectHandler("http://10.1.2.3/", http.StatusFound).ServeHTTP,
+				"/secrets": http.RedirectHandler("http://169.254.169.254/latest/meta-data/", http.StatusFound).ServeHTTP,
 			})
 			id := b.post(test.path, test.format, test.more)
 			b.work("w1", nil)
