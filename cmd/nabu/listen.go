@@ -55,8 +55,10 @@ func (l listeners) serve(s *http.Server) error {
 	ended := make(chan error, 2)
 	go func() { ended <- s.Serve(l.Listener) }()
 	go func() { ended <- s.ServeImages(l.images) }()
-	err := <-ended
-	_ = l.Close()
-	<-ended
-	return err
+	if err := <-ended; err != nil {
+		_ = l.Close()
+		<-ended
+		return err
+	}
+	return <-ended // it is being shut down too, and closes its listener by itself
 }
