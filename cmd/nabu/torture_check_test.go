@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"os/exec"
-	"testing"
 	"time"
 
 	"nabu/domain"
@@ -222,9 +220,6 @@ func (w *tortured) totalOf(nabu *answering, path string) int {
 func (w *tortured) sameFold() {
 	w.Helper()
 	args := []string{"replay", "--check", "--database-url", w.database(postgres.App), "--direct-database-url", w.database(postgres.Owner)}
-	if !hasCommand(w.T, "replay") {
-		return
-	}
 	cmd := exec.Command(built(w.T), args...)
 	cmd.Env = cleanEnviron()
 	var out, problem bytes.Buffer
@@ -232,12 +227,4 @@ func (w *tortured) sameFold() {
 	if err := cmd.Run(); err != nil || out.Len() > 0 {
 		w.Fatalf("nabu replay --check: %v\n%s%s", err, out.String(), problem.String())
 	}
-}
-
-func hasCommand(t *testing.T, name string) bool {
-	t.Helper()
-	root := newRoot(nil)
-	root.SetOut(io.Discard)
-	found, _, err := root.Find([]string{name})
-	return err == nil && found != root
 }
