@@ -106,6 +106,10 @@ var kinds = map[string]kind{
 	"task.failed.v1":     {decode: withoutBodies[domain.TaskFailed]},
 	"task.requeued.v1":   {decode: withoutBodies[domain.TaskRequeued]},
 	"task.expired.v1":    {decode: withoutBodies[domain.TaskExpired]},
+
+	"user-message.recorded.v1": {decode: withoutBodies[domain.UserMessageRecorded]},
+	"user-message.deleted.v1":  {decode: withoutBodies[domain.UserMessageDeleted]},
+	"user-message.expired.v1":  {decode: withoutBodies[domain.UserMessageExpired]},
 }
 
 // EventTypes are the names of all forms of events that were ever stored, sorted.

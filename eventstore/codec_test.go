@@ -166,15 +166,36 @@ var want = map[string]domain.Event{
 		Project: "c0ffee", ID: sampleTask, Deadline: time.Date(2026, 3, 15, 10, 0, 0, 250000, time.UTC),
 	},
 	"task.expired.v1": domain.TaskExpired{Project: "c0ffee", ID: sampleTask},
+	"user-message.recorded.v1": domain.UserMessageRecorded{
+		Project: "c0ffee", ID: sampleUserMessage, EventID: "VOLUME_VOLUME_001_003", ActionID: "001", DetailID: "003",
+		Level: domain.LevelError, ResourceType: "VOLUME", ResourceUUID: "f292cc0c-54a7-4b3b-8174-d2ff82d87008",
+		RequestID:       "req-936666d2-4c8f-4e41-9ac9-237b43f8b848",
+		GlobalRequestID: "req-2c7e64ad-04b3-4cd3-8f54-10e2fd0d9f4b",
+		Created:         time.Date(2026, 11, 21, 2, 2, 7, 825892000, time.UTC),
+		GuaranteedUntil: time.Date(2026, 12, 21, 2, 2, 7, 825892000, time.UTC),
+		Sent:            "5f0c7a1e9b3d4c2f8a6e0b1d2c3f4a5b",
+	},
+	"user-message.recorded.v1.older": domain.UserMessageRecorded{
+		Project: "c0ffee", ID: uuid.MustParse("0f6c8d3a-5b1e-4a7f-9c2d-3e4f5a6b7c8d"), EventID: "000002",
+		Level: domain.LevelError, ResourceType: "VOLUME",
+		Created:         time.Date(2016, 5, 4, 10, 0, 0, 0, time.UTC),
+		GuaranteedUntil: time.Date(2016, 6, 3, 10, 0, 0, 0, time.UTC),
+	},
+	"user-message.deleted.v1": domain.UserMessageDeleted{Project: "c0ffee", ID: sampleUserMessage},
+	"user-message.expired.v1": domain.UserMessageExpired{Project: "c0ffee", ID: sampleUserMessage},
 }
 
 var sampleTask = uuid.MustParse("bfd7115e-756c-4db1-92df-24a3f9935a1d")
+
+var sampleUserMessage = uuid.MustParse("384468b0-e1d6-4772-afc5-ef9de64d0331")
 
 var sampleSubscription = domain.NewSubscriptionID(46, 9)
 
 // typeOf is the type of a sample's event: there are more than one where a form has members
 // that may be absent.
-func typeOf(sample string) string { return strings.TrimSuffix(sample, ".sealed") }
+func typeOf(sample string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(sample, ".sealed"), ".older")
+}
 
 var sampleKey = uuid.MustParse("0199b9a0-6d7a-7c31-9a53-0242ac120077")
 
