@@ -45,6 +45,11 @@ type Needs struct {
 	Subscriptions *domain.SubscriptionNeed
 	Tasks         []domain.TaskID // by id
 	Owner         string          // the project that a task is made for; empty: none is
+	// UserMessages, by id. Produces: besides those, what the messages say that Free asks for.
+	UserMessages []domain.UserMessageRef
+	Produces     bool
+	// Posts are queues that the decision may post to besides Queue.
+	Posts []domain.QueueID
 	// Tells are the rules by which changes of tasks are told to their owners; nil: no task
 	// is changed.
 	Tells *domain.TaskRules
@@ -58,7 +63,7 @@ type Needs struct {
 // short tells whether the command can be decided on what the short way knows: the queue,
 // and its messages and claims.
 func (n Needs) short() bool {
-	return n.Timeless || n.Sweep == 0 && (len(n.Messages) > 0 || n.Claim != domain.ClaimID{} || n.Free > 0)
+	return n.Timeless || n.Sweep == 0 && !n.Produces && (len(n.Messages) > 0 || n.Claim != domain.ClaimID{} || n.Free > 0)
 }
 
 // Request is what the executor has to know of the request a command came with.

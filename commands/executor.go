@@ -49,6 +49,8 @@ type Config struct {
 	// Tasks are the rules of those that claims and pops hand out; without a service
 	// project: domain.DefaultTaskRules.
 	Tasks domain.TaskRules
+	// UserMessages are the rules of those that tell of failures of tasks.
+	UserMessages domain.UserMessageRules
 	// Keys seal what is posted to queues that encrypt; nil: none does.
 	Keys *sealing.Keys
 	Log  *slog.Logger
@@ -130,6 +132,9 @@ func NewExecutor(cfg Config) *Executor {
 	}
 	if cfg.Tasks.ServiceProject == "" {
 		cfg.Tasks = domain.DefaultTaskRules()
+	}
+	if cfg.UserMessages.Catalogue == nil {
+		cfg.UserMessages = domain.DefaultUserMessageRules()
 	}
 	e := &Executor{
 		Config:   cfg,

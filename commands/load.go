@@ -28,6 +28,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 	if err := e.loadTasks(ctx, w); err != nil {
 		return err
 	}
+	if err := e.loadPosts(ctx, w); err != nil {
+		return err
+	}
 	if err := e.loadSweeps(ctx, w, now); err != nil {
 		return err
 	}
@@ -38,6 +41,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		return err
 	}
 	if err := e.loadKeys(ctx, w); err != nil {
+		return err
+	}
+	if err := e.loadUserMessages(ctx, w); err != nil {
 		return err
 	}
 	if err := e.findAnswers(ctx, w, now); err != nil {

@@ -13,11 +13,11 @@ import (
 // let in besides.
 const maxReaders = 10_000
 
-// News tells those who wait for a queue that it may have something for them. It knows
-// what this process commits, the moments at which something becomes free by itself as far
-// as they were seen, and by Stir that another process has committed something. Nothing is
-// ever promised: who is told has to look. But nothing is missed by who asks to be told
-// first and looks then.
+// News tells those who wait for a queue, or for user messages, that there may be something
+// for them. It knows what this process commits, the moments at which something becomes free
+// by itself as far as they were seen, and by Stir that another process has committed
+// something. Nothing is ever promised: who is told has to look. But nothing is missed by who
+// asks to be told first and looks then.
 //
 // Listeners all hear of everything. Those who are to take something stand in a line: of
 // them as many are called as there is something for, the first in the line first.
@@ -28,10 +28,14 @@ type News struct {
 
 	mu     sync.Mutex
 	queues map[domain.QueueID]*audience
+	// projects are those who wait for user messages, by project.
+	projects map[string]map[*listener]struct{}
 }
 
 // NewNews is without readers.
-func NewNews() *News { return &News{queues: map[domain.QueueID]*audience{}} }
+func NewNews() *News {
+	return &News{queues: map[domain.QueueID]*audience{}, projects: map[string]map[*listener]struct{}{}}
+}
 
 // Readers is how many wait, in line or as listeners; followers do not count.
 func (n *News) Readers() int { return int(n.readers.Load()) }
@@ -96,6 +100,11 @@ func (n *News) Stir() {
 	for _, a := range n.queues {
 		a.tell()
 		a.call(1, true)
+	}
+	for _, listeners := range n.projects {
+		for l := range listeners {
+			l.heard()
+		}
 	}
 }
 
@@ -165,6 +174,9 @@ func (n *News) told(w *work) {
 			if a := n.queues[queue]; a != nil {
 				n.happened(queue, a, e.Event)
 			}
+		}
+		if recorded, isUserMessage := e.Event.(domain.UserMessageRecorded); isUserMessage {
+			n.userMessageRecorded(recorded)
 		}
 	}
 	for _, queue := range w.state.unfinished {

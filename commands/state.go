@@ -35,6 +35,10 @@ type Loader interface {
 	// and the versions of their streams. What is large of the others is not loaded.
 	Tasks(ctx context.Context, tx eventstore.Tx, ids []domain.TaskID, handed []domain.MessageID) (
 		map[domain.TaskID]eventstore.Versioned[domain.Task], error)
+	// UserMessages finds user messages by id, deleted and expired ones as well, and the
+	// versions of their streams. The projects count for those alone that have expired.
+	UserMessages(ctx context.Context, tx eventstore.Tx, refs []domain.UserMessageRef) (
+		map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage], error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -54,7 +58,10 @@ type State struct {
 	manySubscribed map[domain.QueueID]bool
 	// revoked are signed URLs that were asked about and have been taken back.
 	revoked map[domain.ShareKey]bool
-	now     time.Time // of the batch; zero where nobody asks
+	// userMessages are those that were asked about, or recorded.
+	userMessages map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage]
+	userRules    domain.UserMessageRules
+	now          time.Time // of the batch; zero where nobody asks
 	tasking
 	sealed
 }
@@ -68,7 +75,7 @@ type queueState struct {
 
 func newState(cfg Config) *State {
 	return &State{
-		Limits: cfg.Limits, tasking: tasking{rules: cfg.Tasks}, sealed: sealed{keys: cfg.Keys}, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
+		Limits: cfg.Limits, tasking: tasking{rules: cfg.Tasks}, userRules: cfg.UserMessages, sealed: sealed{keys: cfg.Keys}, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
 	}
 }
 
@@ -130,6 +137,9 @@ func (s *State) record(position int64, e domain.Event) (version int64) {
 	if !isQueue {
 		if task, isTask := domain.TaskOfStream(e.Stream()); isTask {
 			return s.recordTask(task, e)
+		}
+		if ref, isUserMessage := domain.UserMessageOfStream(e.Stream()); isUserMessage {
+			return s.recordUserMessage(ref.ID, e)
 		}
 		return s.recordSubscription(e)
 	}

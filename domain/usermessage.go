@@ -95,10 +95,11 @@ type NewUserMessage struct {
 	Level           string // empty: LevelError
 	RequestID       string
 	GlobalRequestID string
-	Created         time.Time // zero: now
-	// Request and GlobalRequest are those of the call that brings the message, for one that
-	// names none.
+	Created         time.Time // zero: when it was brought
+	// Request, GlobalRequest and Brought are those of the call that brings the message, and
+	// when it came; zero: now. They are for one that does not say.
 	Request, GlobalRequest string
+	Brought                time.Time
 }
 
 // UserMessageRules are what an operator says of user messages.
@@ -177,6 +178,9 @@ func RecordUserMessage(n NewUserMessage, r UserMessageRules, now time.Time) (e U
 		e.GlobalRequestID = n.GlobalRequest
 	}
 	if n.Created.IsZero() {
+		e.Created = n.Brought.UTC()
+	}
+	if e.Created.IsZero() {
 		e.Created = now
 	}
 	e.GuaranteedUntil = e.Created.Add(r.TTL)
@@ -185,9 +189,6 @@ func RecordUserMessage(n NewUserMessage, r UserMessageRules, now time.Time) (e U
 	}
 	return e, nil
 }
-
-// earliestCreated bounds the times that producers may name.
-var earliestCreated = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // check refuses what breaks a bound, whatever the catalogue has.
 func (n NewUserMessage) check(now time.Time) error {
@@ -205,8 +206,6 @@ func (n NewUserMessage) check(now time.Time) error {
 		return Errorf(Invalid, "message_level must be one of %s, %s and %s", LevelError, LevelWarning, LevelInfo)
 	case n.Created.After(now):
 		return Errorf(Invalid, "created_at must not be in the future")
-	case !n.Created.IsZero() && n.Created.Before(earliestCreated):
-		return Errorf(Invalid, "created_at must not be before %s", earliestCreated.Format(time.DateOnly))
 	}
 	return CheckProject(n.Project)
 }
@@ -217,7 +216,7 @@ func isDashedUUID(text string) bool { return dashedUUID.MatchString(text) }
 
 // fingerprint stands for what a producer said; what nabu adds by itself is not in it.
 func (n NewUserMessage) fingerprint() string {
-	n.Request, n.GlobalRequest = "", ""
+	n.Request, n.GlobalRequest, n.Brought = "", "", time.Time{}
 	text, err := json.Marshal(n)
 	if err != nil {
 		panic(err) // texts and a time of this millennium

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -120,7 +121,7 @@ func parseUserMessage(value json.RawMessage) (n NewUserMessage, err error) {
 	}
 	if created != "" {
 		if n.Created, err = ParseUserMessageTime(created); err != nil {
-			return n, Errorf(Invalid, "created_at must be a time in the form of ISO 8601")
+			return n, Errorf(Invalid, "created_at must be a time in the form of ISO 8601, from 1970 on")
 		}
 	}
 	return n, nil
@@ -146,12 +147,18 @@ var userMessageTimes = []string{
 	"2006-01-02 15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04", time.DateOnly,
 }
 
-// ParseUserMessageTime reads a time; without a zone it is UTC. It is kept to the microsecond.
+var errTooEarly = errors.New("the time is before 1970")
+
+// ParseUserMessageTime reads a time from 1970 on; without a zone it is UTC. It is kept to the
+// microsecond.
 func ParseUserMessageTime(text string) (at time.Time, err error) {
 	for _, form := range userMessageTimes {
 		if at, err = time.Parse(form, text); err == nil {
-			return at.UTC().Truncate(time.Microsecond), nil
+			break
 		}
 	}
-	return at, err
+	if err == nil && at.Unix() < 0 {
+		err = errTooEarly
+	}
+	return at.UTC().Truncate(time.Microsecond), err
 }

@@ -226,7 +226,7 @@ func (k *Keys) Open(ctx context.Context, project string, bodies []Body) error {
 			b.Text, b.Gone = "", true
 			continue
 		}
-		plain, err := key.open(project, b.Message, b.Text)
+		plain, err := key.Open(project, b.Message, b.Text)
 		if err != nil {
 			k.log.Error("a message's body does not open; the message is shown to nobody",
 				"message", b.Message, "project", project, "key", b.Key, "error", err)

@@ -185,8 +185,8 @@ func (k *DataKey) Seal(message uuid.UUID, body string) string {
 	return string(text)
 }
 
-// open is the reverse of Seal, for a message in a project. It fails with errDamaged.
-func (k *DataKey) open(project string, message uuid.UUID, text string) (string, error) {
+// Open is the reverse of Seal, for a message in a project. It fails with errDamaged.
+func (k *DataKey) Open(project string, message uuid.UUID, text string) (string, error) {
 	if project != k.Queue.Project || len(text) < 2 {
 		return "", errDamaged
 	}

@@ -66,7 +66,7 @@ func TestSealedBodiesOpenWhereTheyBelong(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		body, id := rapid.String().Draw(rt, "body"), uuid.New()
 		sealed := key.Seal(id, body)
-		if got, err := key.open("p", id, sealed); err != nil || got != body {
+		if got, err := key.Open("p", id, sealed); err != nil || got != body {
 			rt.Fatalf("%q opens as %q, %v", body, got, err)
 		}
 		if key.Seal(id, body) == sealed {
@@ -78,12 +78,12 @@ func TestSealedBodiesOpenWhereTheyBelong(t *testing.T) {
 			raw[i] = 'B'
 		}
 		for what, open := range map[string]func() (string, error){
-			"changed":            func() (string, error) { return key.open("p", id, string(raw)) },
-			"for another id":     func() (string, error) { return key.open("p", uuid.New(), sealed) },
-			"in another project": func() (string, error) { return key.open("p2", id, sealed) },
-			"by another key":     func() (string, error) { return other.open("p", id, sealed) },
-			"cut":                func() (string, error) { return key.open("p", id, sealed[:len(sealed)/2]) },
-			"without anything":   func() (string, error) { return key.open("p", id, "") },
+			"changed":            func() (string, error) { return key.Open("p", id, string(raw)) },
+			"for another id":     func() (string, error) { return key.Open("p", uuid.New(), sealed) },
+			"in another project": func() (string, error) { return key.Open("p2", id, sealed) },
+			"by another key":     func() (string, error) { return other.Open("p", id, sealed) },
+			"cut":                func() (string, error) { return key.Open("p", id, sealed[:len(sealed)/2]) },
+			"without anything":   func() (string, error) { return key.Open("p", id, "") },
 		} {
 			if got, err := open(); !errors.Is(err, errDamaged) || got != "" {
 				rt.Fatalf("%s it opens as %q, %v", what, got, err)
@@ -126,7 +126,7 @@ func TestWrappedKeysOpenWhereTheyBelong(t *testing.T) {
 	if err := masters(t, newLine).unwrap(stored); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := stored.open("p", id, sealed); err != nil || got != "1" {
+	if got, err := stored.Open("p", id, sealed); err != nil || got != "1" {
 		t.Errorf("after the rotation a body opens as %q, %v", got, err)
 	}
 }
@@ -202,7 +202,7 @@ func BenchmarkSeal(b *testing.B) {
 
 func BenchmarkOpen(b *testing.B) {
 	benchmark(b, func(k *DataKey, id uuid.UUID, _, sealed string) {
-		if _, err := k.open("p", id, sealed); err != nil {
+		if _, err := k.Open("p", id, sealed); err != nil {
 			b.Fatal(err)
 		}
 	})
