@@ -14,6 +14,9 @@ const everyProject = ""
 // empty, may have a new user message, until the subscription is cancelled. It must not
 // block, nor call News. If there are too many readers, nothing is ever told, and ok is false.
 func (n *News) SubscribeToUserMessages(project string, heard func()) (cancel func(), ok bool) {
+	if n == nil {
+		return func() {}, false
+	}
 	if n.readers.Add(1) > maxReaders {
 		n.readers.Add(-1)
 		return func() {}, false

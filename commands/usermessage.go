@@ -41,8 +41,9 @@ func (c RecordUserMessage) Decide(s *State, at domain.Moment) (m domain.UserMess
 // DeleteUserMessage asks for a user message to be shown no more.
 type DeleteUserMessage struct {
 	ID domain.UserMessageID
-	// Project is the one whose messages may be deleted; empty: any.
+	// Project is the one whose messages may be deleted.
 	Project string
+	All     bool // those of any project may be; Project plays no role
 }
 
 // Needs: the message.
@@ -52,7 +53,7 @@ func (c DeleteUserMessage) Needs() Needs {
 
 // Decide deletes the message if it is there.
 func (c DeleteUserMessage) Decide(s *State, _ domain.Moment) (deleted bool, events []domain.Event, err error) {
-	events, err = s.UserMessage(c.ID).Delete(c.ID, c.Project)
+	events, err = s.UserMessage(c.ID).Delete(c.ID, c.Project, c.All)
 	return err == nil, events, err
 }
 

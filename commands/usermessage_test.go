@@ -87,7 +87,7 @@ func TestRecordAndDeleteUserMessages(t *testing.T) {
 	if _, err := commands.Run(h.Context(), e, commands.DeleteUserMessage{ID: id, Project: "p2"}); refusal(err) != domain.NotFound {
 		t.Fatalf("deleted by another project: %v", err)
 	}
-	if _, err := commands.Run(h.Context(), e, commands.DeleteUserMessage{ID: id}); err != nil {
+	if _, err := commands.Run(h.Context(), e, commands.DeleteUserMessage{ID: id, All: true}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := commands.Run(h.Context(), e, noVolume(id, true)); err != nil {

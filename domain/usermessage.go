@@ -225,10 +225,10 @@ func (n NewUserMessage) fingerprint() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Delete decides what a user's request to delete the message records; project is his own,
-// empty: he may delete any project's.
-func (m UserMessage) Delete(id UserMessageID, project string) ([]Event, error) {
-	if !m.Exists() || project != "" && m.Project != project {
+// Delete decides what a user's request to delete the message records. It is there for his
+// project, or for all.
+func (m UserMessage) Delete(id UserMessageID, project string, all bool) ([]Event, error) {
+	if !m.Exists() || !all && m.Project != project {
 		return nil, NoUserMessage(id.String())
 	}
 	return []Event{UserMessageDeleted{Project: m.Project, ID: m.ID}}, nil

@@ -261,7 +261,7 @@ func codeOf(err error) Code {
 }
 
 func deletes(project string) func(UserMessage) ([]Event, error) {
-	return func(m UserMessage) ([]Event, error) { return m.Delete(itsID, project) }
+	return func(m UserMessage) ([]Event, error) { return m.Delete(itsID, project, project == "") }
 }
 
 func sweeps(now time.Time) func(UserMessage) ([]Event, error) {

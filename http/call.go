@@ -35,6 +35,8 @@ type call struct {
 	caller Caller
 	client string         // who the caller's program says it is
 	queue  domain.QueueID // on routes that name one
+	// version is the one that is answered by, of an API that has such.
+	version microversion
 }
 
 // checked wraps a route's handler into the checks that Zaqar makes first, in
@@ -261,7 +263,10 @@ func isVisibleASCII(text string) bool {
 // it is the same request wherever it goes in.
 func (c *call) hash(body []byte) [sha256.Size]byte {
 	r := c.Request()
-	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), messagingPrefix), imagePrefix)
+	path := r.URL.EscapedPath()
+	for _, prefix := range []string{messagingPrefix, imagePrefix, volumePrefix} {
+		path = strings.TrimPrefix(path, prefix)
+	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q %q ", r.Method, path, r.URL.RawQuery)
 	h.Write(body)

@@ -72,7 +72,7 @@ func (s *Server) addImageRest() {
 	}
 	s.addOpen([]string{http.MethodGet, http.MethodHead}, imagePrefix+"/healthcheck", s.showHealthcheck)
 	if s.Images.Upstream != nil {
-		pass := s.passOn()
+		pass := s.passOn(imagePrefix, s.Images.Upstream)
 		s.addAny(imagePrefix, pass)
 		s.addAny(imagePrefix+"/*", pass)
 		return
@@ -88,7 +88,7 @@ func (s *Server) addImageRest() {
 
 // addImagePath adds what a path answers to each method. That is a 405 for those that the
 // table does not have.
-func (s *Server) addImagePath(address string, routes []route) {
+func (s *Server) addImagePath(address, _ string, routes []route) {
 	s.dialects[address] = glance
 	allow := []string{}
 	for _, r := range routes {
@@ -113,7 +113,12 @@ var allMethods = append([]string{http.MethodOptions, anyOtherMethod}, knownMetho
 
 // addAny adds a handler of the Image API for every method.
 func (s *Server) addAny(address string, handler echo.HandlerFunc) {
-	s.dialects[address] = glance
+	s.addAnyOf(glance, address, handler)
+}
+
+// addAnyOf adds a handler of an API for every method.
+func (s *Server) addAnyOf(its *dialect, address string, handler echo.HandlerFunc) {
+	s.dialects[address] = its
 	for _, method := range allMethods {
 		s.add(method, address, open, handler)
 	}

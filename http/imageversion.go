@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 )
@@ -82,12 +81,5 @@ func (s *Server) ImageHandler() http.Handler {
 
 // imageEndpoint is where the client reaches the Image API, without a slash at the end.
 func (s *Server) imageEndpoint(c echo.Context) string {
-	if s.Images.PublicEndpoint != "" {
-		return strings.TrimRight(s.Images.PublicEndpoint, "/")
-	}
-	prefix := ""
-	if alone, _ := c.Request().Context().Value(standsAlone{}).(bool); !alone && strings.HasPrefix(c.Path(), imagePrefix) {
-		prefix = imagePrefix
-	}
-	return c.Scheme() + "://" + c.Request().Host + prefix
+	return endpointOf(c, s.Images.PublicEndpoint, imagePrefix)
 }

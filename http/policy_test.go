@@ -29,12 +29,12 @@ var openRoutes = []string{
 }
 
 // versionPaths answer every method with a list of versions.
-var versionPaths = []string{"/image", "/image/", "/image/v2", "/image/v2/", "/image/versions", "/image/versions/", "/image/*"}
+var versionPaths = []string{"/image", "/image/", "/image/v2", "/image/v2/", "/image/versions", "/image/versions/", "/image/*", "/volume", "/volume/", "/volume/v3", "/volume/v3/", "/v3", "/v3/"}
 
 // operatorRoutes answer who operates nabu; they are open too.
 var operatorRoutes = []string{
 	"GET /healthz", "HEAD /healthz", "GET /readyz", "HEAD /readyz", "GET /healthcheck", "HEAD /healthcheck", "GET /metrics",
-	"GET /image/healthcheck", "HEAD /image/healthcheck",
+	"GET /image/healthcheck", "HEAD /image/healthcheck", "GET /volume/healthcheck", "HEAD /volume/healthcheck",
 }
 
 // TestEveryRouteHasARule: echo knows no route that was not added with the rule of its line
@@ -82,7 +82,7 @@ func TestEveryRouteHasARule(t *testing.T) {
 }
 
 // inPath gives the names in a route's path values.
-var inPath = strings.NewReplacer(":queue", "q", ":message", "m", ":claim", "c", ":subscription", "s", ":version", "v2", ":task", "t", ":image", "i")
+var inPath = strings.NewReplacer(":queue", "q", ":message", "m", ":claim", "c", ":subscription", "s", ":version", "v2", ":task", "t", ":image", "i", ":project", "a1")
 
 func TestARouteWithoutARuleIsNotAdded(t *testing.T) {
 	t.Parallel()
@@ -92,6 +92,14 @@ func TestARouteWithoutARuleIsNotAdded(t *testing.T) {
 		}
 	}()
 	newAPI(t).server.add("GET", "/x", "", nil)
+}
+
+// headersOf are what a request to an API has besides the usual headers.
+func headersOf(api string) []string {
+	if api == volumeAPI {
+		return inA1
+	}
+	return nil
 }
 
 // nobody is a policy that lets nobody do anything.
@@ -112,8 +120,11 @@ func TestEveryRouteObeysItsRule(t *testing.T) {
 	forbidden := 0
 	for _, r := range Routes() {
 		says := "Policy does not allow " + r.Rule + " to be performed."
-		if r.API == imageAPI {
+		switch r.API {
+		case imageAPI:
 			says = "You are not authorized to complete " + r.Rule + " action."
+		case volumeAPI:
+			says = "Policy doesn't allow " + r.Rule + " to be performed."
 		}
 		switch {
 		case r.Path == onWebSocket:
@@ -125,7 +136,7 @@ func TestEveryRouteObeysItsRule(t *testing.T) {
 		case r.Rule != "":
 			forbidden++
 			path := inPath.Replace(r.Path)
-			got := a.send(r.Method, path, strings.NewReader(`{}`))
+			got := a.send(r.Method, path, strings.NewReader(`{}`), headersOf(r.API)...)
 			if got.status != 403 || r.Method != "HEAD" && !strings.Contains(got.body, says) {
 				t.Errorf("%s %s: %d %s", r.Method, path, got.status, got.body)
 			}

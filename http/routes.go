@@ -75,13 +75,16 @@ type table struct {
 	routes []route
 	// addresses are the paths that lead to a route of the table under a prefix.
 	addresses func(prefix, path string) []string
+	// add makes one of the addresses known, with all routes that it has.
+	add func(address, path string, routes []route)
 }
 
 // tables are those of all APIs.
 func (s *Server) tables() []table {
 	return []table{
-		{messagingAPI, messagingPrefix, s.messaging(), addresses},
-		{imageAPI, imagePrefix, s.images(), imageAddresses},
+		{messagingAPI, messagingPrefix, s.messaging(), addresses, s.addPath},
+		{imageAPI, imagePrefix, s.images(), imageAddresses, s.addImagePath},
+		{volumeAPI, volumePrefix, s.volumes(), onlyAddress, s.addVolumePath},
 	}
 }
 
@@ -91,16 +94,13 @@ func (s *Server) addRoutes() {
 		for path, routes := range t.byPath() {
 			for _, prefix := range []string{"", t.prefix} {
 				for _, address := range t.addresses(prefix, path) {
-					if t.api == imageAPI {
-						s.addImagePath(address, routes)
-					} else {
-						s.addPath(address, path, routes)
-					}
+					t.add(address, path, routes)
 				}
 			}
 		}
 	}
 	s.addImageRest()
+	s.addVolumeRest()
 	s.addOperatorRoutes()
 }
 

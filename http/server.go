@@ -55,6 +55,10 @@ type Views interface {
 	Postings(ctx context.Context, queue domain.QueueID, after int64) (projections.Postings, error)
 	Tasks(ctx context.Context, list projections.TaskList) ([]projections.Task, error)
 	Task(ctx context.Context, id domain.TaskID) (t projections.Task, exists bool, err error)
+	UserMessages(ctx context.Context, list projections.UserMessageList) ([]projections.UserMessage, error)
+	UserMessage(ctx context.Context, id domain.UserMessageID, project string, all bool) (m projections.UserMessage, exists bool, err error)
+	NewUserMessages(ctx context.Context, list projections.UserMessageList, after int64) ([]projections.UserMessage, error)
+	LastUserMessage(ctx context.Context) (position int64, err error)
 	ImageTasks(ctx context.Context, image, owner string, all bool) ([]projections.Task, error)
 	Time(ctx context.Context) (time.Time, error)
 }
@@ -92,6 +96,8 @@ type Config struct {
 	Subscriptions domain.SubscriptionRules
 	// Images are the rules of the Image API.
 	Images Images
+	// Volumes are the rules of the Block Storage API.
+	Volumes Volumes
 	// WebSockets bounds what connections may cost.
 	WebSockets WebSockets
 	Log        *slog.Logger
@@ -135,7 +141,7 @@ func New(cfg Config) *Server {
 	if len(cfg.Subscriptions.Types) == 0 {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
 	}
-	cfg.WebSockets = cfg.WebSockets.withDefaults()
+	cfg.WebSockets, cfg.Volumes = cfg.WebSockets.withDefaults(), cfg.Volumes.withDefaults()
 	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, dialects: map[string]*dialect{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
 	s.taskSchema = newTaskSchema(cfg.Images.Tasks)
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -14,35 +15,35 @@ import (
 // idleTransfer is how long a request or its answer may stand still on its way through.
 const idleTransfer = 60 * time.Second
 
-// passOn gives requests to the real image service as they came, without the prefix, and its
+// passOn gives requests to the real service as they came, without the prefix, and its
 // answers to the clients. Images take longer than other requests may, so there is no end as
 // long as they move.
-func (s *Server) passOn() echo.HandlerFunc {
+func (s *Server) passOn(prefix string, upstream *url.URL) echo.HandlerFunc {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.DisableCompression = true // what is sent passes as it is
 	proxy := middleware.ProxyWithConfig(middleware.ProxyConfig{
-		Balancer:       middleware.NewRoundRobinBalancer([]*middleware.ProxyTarget{{URL: s.Images.Upstream}}),
+		Balancer:       middleware.NewRoundRobinBalancer([]*middleware.ProxyTarget{{URL: upstream}}),
 		Transport:      transport,
 		ModifyResponse: answerMoves,
 	})(nil)
 	return func(c echo.Context) error {
 		came := c.Request()
 		defer c.SetRequest(came) // for the log
-		c.SetRequest(s.upstreamRequest(c))
+		c.SetRequest(s.upstreamRequest(c, prefix))
 		c.Response().Before(func() { keepLast(c.Response().Header(), headerRequestID) })
 		return proxy(c)
 	}
 }
 
-// upstreamRequest is a request as the image service gets it. One that its client gave no name
+// upstreamRequest is a request as the real service gets it. One that its client gave no name
 // bears nabu's, so that both logs tell of the same.
-func (s *Server) upstreamRequest(c echo.Context) *http.Request {
+func (s *Server) upstreamRequest(c echo.Context, prefix string) *http.Request {
 	m := &moving{http.NewResponseController(c.Response())}
 	r := c.Request().Clone(withMoving(c.Request().Context(), m))
-	r.URL.Path = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, imagePrefix), "/")
+	r.URL.Path = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, prefix), "/")
 	if r.URL.RawPath != "" {
-		r.URL.RawPath = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.RawPath, imagePrefix), "/")
+		r.URL.RawPath = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.RawPath, prefix), "/")
 	}
 	r.Header.Del(echo.HeaderUpgrade) // no way past the proxy
 	if r.Header.Get(headerRequestID) == "" {
@@ -57,7 +58,7 @@ func (s *Server) upstreamRequest(c echo.Context) *http.Request {
 	return r
 }
 
-// keepLast keeps one value of a header: the image service's if it has sent any.
+// keepLast keeps one value of a header: the real service's if it has sent any.
 func keepLast(header http.Header, name string) {
 	if values := header[name]; len(values) > 1 {
 		header[name] = values[len(values)-1:]

@@ -70,13 +70,22 @@ type UserMessageList struct {
 // UserMessages lists user messages that nobody has deleted, whether they are guaranteed any
 // more or not.
 func (v *Views) UserMessages(ctx context.Context, list UserMessageList) ([]UserMessage, error) {
-	q := list.where()
-	if q.none || list.Limit == 0 {
+	statement, args, some := list.query()
+	if !some {
 		return nil, nil
 	}
-	order := list.order()
-	if list.Marker != (domain.UserMessageID{}) {
-		q.after(list.Marker, order)
+	return v.userMessages(ctx, statement, args)
+}
+
+// query is the statement of a page; some is false if the list can have none.
+func (l UserMessageList) query() (statement string, args []any, some bool) {
+	q := l.where()
+	if q.none || l.Limit == 0 {
+		return "", nil, false
+	}
+	order := l.order()
+	if l.Marker != (domain.UserMessageID{}) {
+		q.after(l.Marker, order)
 	}
 	var keys []string
 	for _, key := range order {
@@ -86,9 +95,10 @@ func (v *Views) UserMessages(ctx context.Context, list UserMessageList) ([]UserM
 		}
 		keys = append(keys, "m."+key.Column+direction)
 	}
-	return v.userMessages(ctx, `SELECT `+userMessageRead+`, m.position FROM user_messages m
-WHERE `+strings.Join(q.conditions, ` AND `)+`
-ORDER BY `+strings.Join(keys, ", ")+` LIMIT `+q.parameter(list.Limit)+` OFFSET `+q.parameter(list.Offset), q.args)
+	statement = `SELECT ` + userMessageRead + `, m.position FROM user_messages m
+WHERE ` + strings.Join(q.conditions, ` AND `) + `
+ORDER BY ` + strings.Join(keys, ", ") + ` LIMIT ` + q.parameter(l.Limit) + ` OFFSET ` + q.parameter(l.Offset)
+	return statement, q.args, true
 }
 
 // NewUserMessages lists user messages that were recorded behind a position, in that order.
@@ -98,9 +108,10 @@ func (v *Views) NewUserMessages(ctx context.Context, list UserMessageList, after
 	if q.none {
 		return nil, nil
 	}
-	return v.userMessages(ctx, `SELECT `+userMessageRead+`, m.position FROM user_messages m
-WHERE `+strings.Join(q.conditions, ` AND `)+` AND m.position > `+q.parameter(after)+`
-ORDER BY m.position LIMIT `+q.parameter(list.Limit), q.args)
+	statement := `SELECT ` + userMessageRead + `, m.position FROM user_messages m
+WHERE ` + strings.Join(q.conditions, ` AND `) + ` AND m.position > ` + q.parameter(after) + `
+ORDER BY m.position LIMIT ` + q.parameter(list.Limit)
+	return v.userMessages(ctx, statement, q.args)
 }
 
 // LastUserMessage is the position behind which all user messages are new; 0: any.
@@ -113,12 +124,12 @@ func (v *Views) LastUserMessage(ctx context.Context) (position int64, err error)
 	return position, nil
 }
 
-// UserMessage finds a user message of a project, or of any if that is empty.
-func (v *Views) UserMessage(ctx context.Context, id domain.UserMessageID, project string) (m UserMessage, exists bool, err error) {
+// UserMessage finds a user message of a project, or of any.
+func (v *Views) UserMessage(ctx context.Context, id domain.UserMessageID, project string, all bool) (m UserMessage, exists bool, err error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	err = readUserMessage(v.DB.QueryRowContext(ctx, `SELECT `+userMessageRead+`, m.position FROM user_messages m
-WHERE m.id = $1 AND NOT m.deleted AND ($2 = '' OR m.project = $2)`, id, project), &m.UserMessage, &m.Position)
+WHERE m.id = $1 AND NOT m.deleted AND ($2 OR m.project = $3)`, id, all, project), &m.UserMessage, &m.Position)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, false, nil
 	}

@@ -34,6 +34,9 @@ type Sweepables interface {
 	// DueTasks lists tasks that are past their deadline or have expired, by their owners, at
 	// most so many.
 	DueTasks(ctx context.Context, most int) (map[string][]domain.TaskID, error)
+	// ExpiredUserMessages lists user messages that are not guaranteed any more, by their
+	// projects, at most so many.
+	ExpiredUserMessages(ctx context.Context, most int) (map[string][]domain.UserMessageID, error)
 	// LatelyPosted counts the messages in the last of the posts, by queue.
 	LatelyPosted(ctx context.Context) (map[domain.QueueID]int, error)
 	// QueueNumber is the number of the queue that bears a name now; 0: none does.
@@ -59,8 +62,12 @@ type Sweeper struct {
 	Executor *commands.Executor
 	Views    Sweepables
 	Log      *slog.Logger
+	// ReapUserMessages is how often user messages are taken away that are not guaranteed any
+	// more; the first time is at once.
+	ReapUserMessages time.Duration
 
-	wake chan struct{}
+	reaped time.Time // when they last were
+	wake   chan struct{}
 
 	mu     sync.Mutex
 	posted map[domain.QueueID]int // since the queue's count was moved on
@@ -70,7 +77,7 @@ type Sweeper struct {
 // NewSweeper makes a sweeper. Run sweeps.
 func NewSweeper(executor *commands.Executor, views Sweepables, log *slog.Logger) *Sweeper {
 	return &Sweeper{
-		Executor: executor, Views: views, Log: log,
+		Executor: executor, Views: views, Log: log, ReapUserMessages: executor.UserMessages.ReapInterval,
 		wake: make(chan struct{}, 1), posted: map[domain.QueueID]int{},
 	}
 }
@@ -136,7 +143,34 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	if err := s.sweepTasks(ctx); err != nil {
 		return err
 	}
+	if err := s.reapUserMessages(ctx); err != nil {
+		return err
+	}
 	return s.count(ctx)
+}
+
+// reapUserMessages takes user messages away that are not guaranteed any more, when it is
+// time for that. Until it has come by they are there for clients.
+func (s *Sweeper) reapUserMessages(ctx context.Context) error {
+	if !s.reaped.IsZero() && time.Since(s.reaped) < s.ReapUserMessages {
+		return nil
+	}
+	for again := true; again; {
+		expired, err := s.Views.ExpiredUserMessages(ctx, sweepBatch)
+		if err != nil {
+			return err
+		}
+		again = false
+		for project, ids := range expired {
+			swept, err := s.sweep(ctx, project, commands.SweepUserMessages{Project: project, IDs: ids})
+			if err != nil {
+				return err
+			}
+			again = again || swept
+		}
+	}
+	s.reaped = time.Now()
+	return nil
 }
 
 // sweepSubscriptions takes subscriptions away that have expired.

@@ -131,6 +131,9 @@ func complete(c *config, environ environment) (err error) {
 	if c.Images.rules, err = c.Images.taskRules(); err != nil {
 		return err
 	}
+	if c.Volumes.rules, err = c.Volumes.userMessageRules(); err != nil {
+		return err
+	}
 	if c.EncryptionKeysFile != "" {
 		if c.masters, err = sealing.ReadMasters(c.EncryptionKeysFile); err != nil {
 			return fmt.Errorf("encryption_keys_file: %w", err)
@@ -168,6 +171,9 @@ func check(c config) error {
 		return err
 	}
 	if err := c.Images.rules.Check(); err != nil {
+		return err
+	}
+	if err := c.Volumes.rules.Check(); err != nil {
 		return err
 	}
 	if c.DatabaseURL == "" && c.DirectDatabaseURL != "" {

@@ -130,7 +130,8 @@ func TestPolicyShow(t *testing.T) {
 		"- - - mine project_id:p1 line 5",
 		"image DELETE /v2/tasks/:task tasks_api_access rule:context_is_admin default",
 		"image GET /v2/schemas/task - - -",
-		"- - - message:delete role:admin or (role:member and project_id:%(project_id)s) default",
+		"volume DELETE /v3/:project/messages/:message message:delete role:admin or (role:member and project_id:%(project_id)s) default",
+		"- - - event:list role:admin or (role:audit_viewer and project_id:%(project_id)s) or (role:manager and project_id:%(project_id)s) default",
 	} {
 		if !words[want] {
 			t.Errorf("%s is not shown", want)

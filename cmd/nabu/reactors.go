@@ -52,7 +52,7 @@ const (
 
 // react starts the reactors. It fails when they cannot subscribe to the feed.
 func react(
-	ctx context.Context, db *database, executor *commands.Executor, notifier *reactors.Notifier, log *slog.Logger,
+	ctx context.Context, db *database, executor *commands.Executor, serviceProject string, notifier *reactors.Notifier, log *slog.Logger,
 ) (*reacting, error) {
 	pooled, err := isPooled(ctx, db.direct)
 	if err != nil {
@@ -88,6 +88,10 @@ func react(
 		return nil, err
 	}
 	r.running.Go(func() { r.sweeper.Run(ctx) })
+	producer := reactors.Producer{
+		Executor: executor, News: executor.News, ServiceProject: serviceProject, Rules: executor.UserMessages, Log: log,
+	}
+	r.running.Go(func() { producer.Run(ctx) })
 	if pooled {
 		log.Warn("direct_database_url leads through a transaction pooler, so several nabus may work for one consumer, and none hears of the others' events before it looks")
 		return r, nil

@@ -103,7 +103,7 @@ func (s *service) start(ctx context.Context) error {
 	s.executor = commands.NewExecutor(commands.Config{
 		News: news,
 		DB:   s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
-		Limits: s.Limits, Tasks: s.Images.rules, Keys: s.keys, Log: s.log, Observe: func(r commands.BatchReport) {
+		Limits: s.Limits, Tasks: s.Images.rules, UserMessages: s.Volumes.rules, Keys: s.keys, Log: s.log, Observe: func(r commands.BatchReport) {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
 				reactors.wake(r.Head)
@@ -121,7 +121,7 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	if s.reactors, err = react(ctx, s.database, s.executor, notifier, s.log); err != nil {
+	if s.reactors, err = react(ctx, s.database, s.executor, s.Images.ServiceProjectID, notifier, s.log); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	s.awake.Store(s.reactors)
@@ -129,8 +129,12 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	volumes, err := s.Volumes.volumes()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	s.server = http.New(http.Config{
-		Images:   images,
+		Images: images, Volumes: volumes,
 		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
 		Policy: s.policy, SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,

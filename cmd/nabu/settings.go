@@ -60,6 +60,7 @@ type config struct {
 	EncryptionKeysFile       string
 	Images                   imageConfig
 	Worker                   workerConfig
+	Volumes                  volumeConfig
 
 	masters *sealing.Masters // of EncryptionKeysFile; nil: there is none
 	policy  *policy.Policy
@@ -86,7 +87,7 @@ const (
 )
 
 // settings are all keys, in the order in which they are shown.
-var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings, workerSettings)
+var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings, workerSettings, volumeSettings)
 
 var serviceSettings = []setting{
 	{

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+
+	"nabu/domain"
+	"nabu/http"
+)
+
+// volumeConfig are the settings of the Block Storage API, of which nabu serves the user
+// messages.
+type volumeConfig struct {
+	PublicEndpoint             string
+	Upstream                   string
+	MessageTTL                 int
+	MessageReapInterval        int
+	MaxLimit                   int
+	Filters                    string
+	Catalogue                  string
+	TaskFailuresToUserMessages bool
+
+	rules domain.UserMessageRules
+}
+
+// volumeSettings are those of the Block Storage API, under Cinder's names where it has them.
+var volumeSettings = []setting{
+	{
+		key: "volume_public_endpoint", rule: webURL,
+		help:  "where clients reach the Block Storage API, for its links; empty: the address that they asked",
+		field: func(c *config) any { return &c.Volumes.PublicEndpoint },
+	}, {
+		key: "volume_upstream", rule: webURL,
+		help:  "volume service that gets every request under /volume but those about user messages; empty: there is none",
+		field: func(c *config) any { return &c.Volumes.Upstream },
+	}, {
+		key: "message_ttl", fallback: "2592000",
+		help:  "seconds that a user message is guaranteed to be there",
+		field: func(c *config) any { return &c.Volumes.MessageTTL },
+	}, {
+		key: "message_reap_interval", fallback: "86400",
+		help:  "seconds between looks for user messages that are not guaranteed any more, which end by that",
+		field: func(c *config) any { return &c.Volumes.MessageReapInterval },
+	}, {
+		key: "osapi_max_limit", fallback: "1000", rule: between(1, 100_000),
+		help:  "most user messages of a page, and those of one whose client does not say",
+		field: func(c *config) any { return &c.Volumes.MaxLimit },
+	}, {
+		key: "user_message_filters", fallback: strings.Join(http.UserMessageFilters, ","),
+		help:  "what others than administrators may filter user messages by, with commas between; with ~ at the end for parts as well",
+		field: func(c *config) any { return &c.Volumes.Filters },
+	}, {
+		key:   "user_message_catalogue",
+		help:  "file with actions and details of other services, and with texts in other languages, as YAML or JSON; empty: what nabu ships",
+		field: func(c *config) any { return &c.Volumes.Catalogue },
+	}, {
+		key: "task_failures_to_user_messages", fallback: "false",
+		help:  "tell the owner of a task that fails by a user message as well",
+		field: func(c *config) any { return &c.Volumes.TaskFailuresToUserMessages },
+	},
+}
+
+// userMessageRules are what the settings say of user messages.
+func (c volumeConfig) userMessageRules() (domain.UserMessageRules, error) {
+	rules := domain.UserMessageRules{
+		TTL: time.Duration(c.MessageTTL) * time.Second, ReapInterval: time.Duration(c.MessageReapInterval) * time.Second,
+		Catalogue: domain.DefaultCatalogue(), TaskFailures: c.TaskFailuresToUserMessages,
+	}
+	if c.Catalogue == "" {
+		return rules, nil
+	}
+	file, err := readCatalogue(c.Catalogue)
+	if err == nil {
+		rules.Catalogue, err = domain.NewCatalogue(file)
+	}
+	if err != nil {
+		return rules, fmt.Errorf("user_message_catalogue: %s: %w", c.Catalogue, err)
+	}
+	return rules, nil
+}
+
+// readCatalogue reads a part of a catalogue. JSON is YAML as well.
+func readCatalogue(path string) (domain.CatalogueFile, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return domain.CatalogueFile{}, err
+	}
+	values, err := yaml.Parser().Unmarshal(text)
+	if err != nil {
+		return domain.CatalogueFile{}, err
+	}
+	if text, err = json.Marshal(values); err != nil {
+		return domain.CatalogueFile{}, fmt.Errorf("ids must be texts: %w", err)
+	}
+	return domain.ParseCatalogue(text)
+}
+
+// volumes are the rules of the Block Storage API.
+func (c volumeConfig) volumes() (http.Volumes, error) {
+	rules := http.Volumes{
+		Messages: c.rules, MaxLimit: c.MaxLimit, Filters: commas(c.Filters), PublicEndpoint: c.PublicEndpoint,
+	}
+	if c.Upstream == "" {
+		return rules, nil
+	}
+	var err error
+	if rules.Upstream, err = url.Parse(c.Upstream); err != nil {
+		return rules, fmt.Errorf("volume_upstream: %w", err)
+	}
+	return rules, nil
+}
