@@ -81,6 +81,14 @@ class Here:
         """Reports on a task as its worker does."""
         return self.call("POST", f"/tasks/{task}/action", action)
 
+    def tell(self, **message):
+        """Tells the project's users something, as a service does, and returns the message."""
+        request = urllib.request.Request(
+            f"{self.endpoint}/v3/{self.project}/messages", method="POST", data=json.dumps({"message": message}).encode(),
+            headers={"X-Project-Id": self.project, "OpenStack-API-Version": "volume 3.71", "Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)["message"]
+
     def make_queue(self, name, **metadata):
         """Makes a queue with any metadata. Not every client can."""
         self.call("PUT", "/queues/" + name, metadata)

@@ -40,7 +40,9 @@ def run(here, *words):
 
 def forget_the_last():
     """Takes away what the program keeps for as long as it runs, which is one command."""
-    vars(clientmanager.ClientManager)[cli.API_NAME]._handle = None  # the client
+    for client in vars(clientmanager.ClientManager).values():
+        if hasattr(client, "_handle"):
+            client._handle = None
     cli._MESSAGING_ENDPOINT = None
     logging.getLogger().handlers.clear()
 

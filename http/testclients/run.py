@@ -1,5 +1,5 @@
 """Drives nabu with the clients that a cloud already has: openstacksdk, python-zaqarclient,
-python-glanceclient and openstackclient. Started by "make test-clients".
+python-glanceclient, python-cinderclient and openstackclient. Started by "make test-clients".
 
 usage: run.py <nabu's program>"""
 
@@ -8,17 +8,21 @@ import signal
 import sys
 import time
 
+import cinder
+import cinder_cli
 import glance
 import glance_cli
 import osc
 import osc_subscription
 import osc_task
+import osc_volume
 import sdk
 import sdk_claim
 import sdk_message
 import sdk_queue
 import sdk_subscription
 import sdk_task
+import sdk_usermessage
 import servers
 import zaqar
 import zaqar_claim
@@ -34,6 +38,7 @@ FILES = [sdk, sdk_queue, sdk_message, sdk_claim, sdk_subscription,
          zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription,
          zaqar_websocket, osc, osc_subscription]
 IMAGE_FILES = [glance, glance_cli, sdk_task, osc_task]
+VOLUME_FILES = [cinder, cinder_cli, sdk_usermessage, osc_volume]
 
 
 def main(program):
@@ -41,15 +46,18 @@ def main(program):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("make test-clients: stopped"))
     begun, count, failed = time.monotonic(), 0, 0
     with servers.nabu(program) as (url, images):
-        places = [(place, "messaging", url + prefix, FILES) for place, prefix in PLACES]
-        places += [("/image", "image", url + "/image", IMAGE_FILES), ("alone", "image", images, IMAGE_FILES)]
-        for place, service, endpoint, files in places:
-            with servers.keystone(service, endpoint) as keystone:
+        places = [(place, "messaging", url + prefix, "", FILES) for place, prefix in PLACES]
+        places += [("/image", "image", url + "/image", "", IMAGE_FILES), ("alone", "image", images, "", IMAGE_FILES)]
+        places += [("/volume", "block-storage", url + "/volume", path, VOLUME_FILES) for path in ("/v3/PROJECT", "/v3")]
+        for place, service, endpoint, path, files in places:
+            with servers.keystone(service, endpoint + path) as keystone:
                 for file in files:
                     ran, wrong = file.cases.run(place, endpoint, keystone)
                     count, failed = count + ran, failed + wrong
     if not osc_task.THERE:
         print("skip  openstackclient is too old for \"image task\"")
+    if not sdk_usermessage.THERE:
+        print("skip  openstacksdk is too old for user messages")
     print(f"make test-clients: {count} cases, {failed} failed, after {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
 

@@ -72,12 +72,16 @@ def ready(url, process):
 @contextlib.contextmanager
 def keystone(service, endpoint):
     """Stands in for Keystone: whoever asks gets a token for the project that he names,
-    and a catalog in which the service, messaging or image, is at endpoint. nabu without
+    and a catalog in which the service, such as messaging or image, is at endpoint, which may
+    have PROJECT in it. nobody may ask for projects. nabu without
     Keystone takes nothing from a token but who it says he is; the clients cannot do
     without a catalog."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            if "/projects" in self.path:
+                self.answer(403, {"error": {"code": 403, "title": "Forbidden", "message": "Nobody may ask for projects."}})
+                return
             self.answer(200, {"version": {
                 "id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z",
                 "links": [{"rel": "self", "href": url}],
@@ -95,9 +99,11 @@ def keystone(service, endpoint):
                 "user": {"id": "somebody", "name": "somebody", "domain": domain},
                 "project": {"id": project, "name": project, "domain": domain},
                 "roles": [{"id": "admin", "name": "admin"}],
-                "catalog": [{"id": "nabu", "name": "nabu", "type": service, "endpoints": [
-                    {"id": "nabu", "interface": "public", "url": endpoint,
-                     "region": "here", "region_id": "here"}]}]}}, token=f"somebody:{project}")
+                "catalog": [
+                    {"id": name, "name": name, "type": kind, "endpoints": [
+                        {"id": name, "interface": "public", "url": address, "region": "here", "region_id": "here"}]}
+                    for name, kind, address in [("nabu", service, endpoint.replace("PROJECT", project)),
+                                                ("keystone", "identity", url)]]}}, token=f"somebody:{project}")
 
         def answer(self, status, body, token="any-token"):
             text = json.dumps(body).encode()
