@@ -54,7 +54,7 @@ type UserMessageDeleted struct {
 }
 
 func (UserMessageDeleted) EventType() string { return "user-message.deleted.v1" }
-func (e UserMessageDeleted) Stream() string  { return UserMessageRef{e.Project, e.ID}.Stream() }
+func (e UserMessageDeleted) Stream() string  { return UserMessageRef(e).Stream() }
 
 // UserMessageExpired: the message was not guaranteed any more, and was taken away.
 type UserMessageExpired struct {
@@ -63,4 +63,4 @@ type UserMessageExpired struct {
 }
 
 func (UserMessageExpired) EventType() string { return "user-message.expired.v1" }
-func (e UserMessageExpired) Stream() string  { return UserMessageRef{e.Project, e.ID}.Stream() }
+func (e UserMessageExpired) Stream() string  { return UserMessageRef(e).Stream() }

@@ -132,7 +132,6 @@ func TestVolumeErrors(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	id := a.tells("a1", `{"action_id": "001"}`)
-	const noResource = "The resource could not be found."
 	for _, path := range []string{"/v3/a1/messages", "/v3/messages", "/v3/a1/messages/" + id, "/v3/messages/" + id, "/volume/v3/messages"} {
 		for _, version := range []string{"", "volume 3.0", "volume 3.2", "compute 2.1"} {
 			told := version

@@ -48,7 +48,7 @@ def main(program):
     with servers.nabu(program) as (url, images):
         places = [(place, "messaging", url + prefix, "", FILES) for place, prefix in PLACES]
         places += [("/image", "image", url + "/image", "", IMAGE_FILES), ("alone", "image", images, "", IMAGE_FILES)]
-        places += [("/volume", "block-storage", url + "/volume", path, VOLUME_FILES) for path in ("/v3/PROJECT", "/v3")]
+        places += [("/volume" if "PROJECT" in path else "/volume/v3", "block-storage", url + "/volume", path, VOLUME_FILES) for path in ("/v3/PROJECT", "/v3")]
         for place, service, endpoint, path, files in places:
             with servers.keystone(service, endpoint + path) as keystone:
                 for file in files:
