@@ -154,6 +154,10 @@ func TestUserMessagesRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %q", says, err, names)
 		}
 	}
+}
+
+func TestBodiesOfUserMessagesRefused(t *testing.T) {
+	t.Parallel()
 	for body, names := range map[string]string{
 		``: "the body must be a JSON object", `{}`: "message is required", `{"message": {}, "x": 1}`: "the body must not have x",
 		`{"message": {"action_id": "001"}, "project_id": "p1"}`: "the body must not have project_id",

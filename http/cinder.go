@@ -14,8 +14,9 @@ import (
 	"nabu/domain"
 )
 
-// volumeAPI is what the Block Storage API is called where several are.
-const volumeAPI = "volume"
+// VolumeAPI is what the Block Storage API is called where several are, as in Routes and
+// ServeAlone.
+const VolumeAPI = "volume"
 
 // volumePrefix is where the Block Storage API stands. Of it nabu serves the user messages,
 // and those at the root as well.

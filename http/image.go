@@ -12,8 +12,8 @@ import (
 	"nabu/domain"
 )
 
-// imageAPI is what the Image API is called where several are.
-const imageAPI = "image"
+// ImageAPI is what the Image API is called where several are, as in Routes and ServeAlone.
+const ImageAPI = "image"
 
 // imagePrefix is where the Image API stands. Of it nabu serves the tasks, and those at the
 // root as well.

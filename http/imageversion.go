@@ -62,17 +62,17 @@ func (s *Server) writeImageVersions(c echo.Context, status int) error {
 	return writeJSON(c, status, text)
 }
 
-// standsAlone marks requests that came in where the Image API stands at the root.
+// standsAlone marks requests that came in where one API stands at the root.
 type standsAlone struct{}
 
-// ImageHandler answers for a listener at which the Image API alone stands, at the root.
-func (s *Server) ImageHandler() http.Handler {
+// AloneHandler answers for a listener at which the API of a prefix stands alone, at the root.
+func (s *Server) AloneHandler(prefix string) http.Handler {
 	whole := s.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		its, url := r.WithContext(context.WithValue(r.Context(), standsAlone{}, true)), *r.URL
-		url.Path = imagePrefix + url.Path
+		url.Path = prefix + url.Path
 		if url.RawPath != "" {
-			url.RawPath = imagePrefix + url.RawPath
+			url.RawPath = prefix + url.RawPath
 		}
 		its.URL = &url
 		whole.ServeHTTP(w, its)

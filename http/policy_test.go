@@ -96,7 +96,7 @@ func TestARouteWithoutARuleIsNotAdded(t *testing.T) {
 
 // headersOf are what a request to an API has besides the usual headers.
 func headersOf(api string) []string {
-	if api == volumeAPI {
+	if api == VolumeAPI {
 		return inA1
 	}
 	return nil
@@ -121,9 +121,9 @@ func TestEveryRouteObeysItsRule(t *testing.T) {
 	for _, r := range Routes() {
 		says := "Policy does not allow " + r.Rule + " to be performed."
 		switch r.API {
-		case imageAPI:
+		case ImageAPI:
 			says = "You are not authorized to complete " + r.Rule + " action."
-		case volumeAPI:
+		case VolumeAPI:
 			says = "Policy doesn't allow " + r.Rule + " to be performed."
 		}
 		switch {

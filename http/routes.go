@@ -83,8 +83,8 @@ type table struct {
 func (s *Server) tables() []table {
 	return []table{
 		{messagingAPI, messagingPrefix, s.messaging(), addresses, s.addPath},
-		{imageAPI, imagePrefix, s.images(), imageAddresses, s.addImagePath},
-		{volumeAPI, volumePrefix, s.volumes(), onlyAddress, s.addVolumePath},
+		{ImageAPI, imagePrefix, s.images(), imageAddresses, s.addImagePath},
+		{VolumeAPI, volumePrefix, s.volumes(), onlyAddress, s.addVolumePath},
 	}
 }
 

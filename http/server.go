@@ -116,18 +116,18 @@ type Server struct {
 	Config
 	echo   *echo.Echo
 	server *http.Server
-	// imageServer is for listeners at which the Image API stands alone.
-	imageServer *http.Server
-	taskSchema  *taskSchema
-	dialects    map[string]*dialect // by route, if it is not Zaqar's
-	rules       map[routeKey]string // that routes are guarded by
-	metrics     *metrics
-	operations  operations
-	sockets     sockets
-	draining    atomic.Bool
-	stopping    chan struct{} // closed when nobody is to wait any more
-	stop        func()
-	crowd       chan struct{} // has room for those who may look, see inTurn
+	// alone are for listeners at which one API stands alone.
+	alone      map[string]*http.Server
+	taskSchema *taskSchema
+	dialects   map[string]*dialect // by route, if it is not Zaqar's
+	rules      map[routeKey]string // that routes are guarded by
+	metrics    *metrics
+	operations operations
+	sockets    sockets
+	draining   atomic.Bool
+	stopping   chan struct{} // closed when nobody is to wait any more
+	stop       func()
+	crowd      chan struct{} // has room for those who may look, see inTurn
 }
 
 // New makes a server that is ready to serve.
@@ -151,7 +151,8 @@ func New(cfg Config) *Server {
 	s.echo.HTTPErrorHandler = s.writeError
 	s.echo.Use(s.edge)
 	s.addRoutes()
-	s.server, s.imageServer = s.serving(s.Handler()), s.serving(s.ImageHandler())
+	s.server = s.serving(s.Handler())
+	s.alone = map[string]*http.Server{ImageAPI: s.serving(s.AloneHandler(imagePrefix)), VolumeAPI: s.serving(s.AloneHandler(volumePrefix))}
 	return s
 }
 
@@ -204,8 +205,9 @@ func withPlainPath(r *http.Request) *http.Request {
 // Serve answers what comes in on a listener until Shutdown.
 func (s *Server) Serve(l net.Listener) error { return serve(s.server, l) }
 
-// ServeImages is Serve for a listener at which the Image API stands alone, at the root.
-func (s *Server) ServeImages(l net.Listener) error { return serve(s.imageServer, l) }
+// ServeAlone is Serve for a listener at which an API stands alone, at the root: ImageAPI or
+// VolumeAPI.
+func (s *Server) ServeAlone(api string, l net.Listener) error { return serve(s.alone[api], l) }
 
 func serve(s *http.Server, l net.Listener) error {
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -222,7 +224,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	closed := make(chan error, 1)
 	go func() { closed <- s.sockets.shutdown(ctx) }()
-	return errors.Join(s.server.Shutdown(ctx), s.imageServer.Shutdown(ctx), <-closed)
+	ended := []error{s.server.Shutdown(ctx)}
+	for _, its := range s.alone {
+		ended = append(ended, its.Shutdown(ctx))
+	}
+	return errors.Join(append(ended, <-closed)...)
 }
 
 // edge is around every request, whether it has a route or not: it names the

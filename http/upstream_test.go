@@ -169,7 +169,7 @@ func TestGlancesFailuresTellNothing(t *testing.T) {
 func TestImageListener(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
-	alone := httptest.NewServer(a.server.ImageHandler())
+	alone := httptest.NewServer(a.server.AloneHandler(imagePrefix))
 	t.Cleanup(alone.Close)
 	whole := a.url
 	a.url = alone.URL

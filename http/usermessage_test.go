@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -189,6 +190,26 @@ func TestVolumeWithoutAToken(t *testing.T) {
 		t.Errorf("%q", got.body)
 	}
 	a.volume("GET", "/volume/healthcheck", ``, 200)
+}
+
+// The API may have an address of its own, at whose root it stands.
+func TestVolumeAlone(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	id := a.tells("a1", `{"action_id": "001"}`)
+	alone := httptest.NewServer(a.server.AloneHandler(volumePrefix))
+	t.Cleanup(alone.Close)
+	a.url = alone.URL
+	for path, status := range map[string]int{"/": 300, "/v3": 200, "/v3/": 200} {
+		a.volume("GET", path, ``, status).is(strings.ReplaceAll(volumeSample(t, "versions"), "http://vol.example:8776", alone.URL))
+	}
+	got := a.volume("GET", "/v3/a1/messages/"+id, ``, 200)
+	if !strings.Contains(got.body, `"`+alone.URL+`/v3/a1/messages/`+id) {
+		t.Errorf("links: %s", got.body)
+	}
+	if got := a.volume("GET", "/v2/queues", ``, 404); got.body != plainNotFound {
+		t.Errorf("%q", got.body)
+	}
 }
 
 // What a service may send, and what is made of it.

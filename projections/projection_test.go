@@ -319,18 +319,10 @@ func (w *walk) step() {
 		"post", "post", "post", "many", "claim", "claim", "claim", "renew", "release", "delete", "pop", "purge",
 		"patch", "delete queue", "create", "sweep", "sweep", "subscribe", "subscribe", "subscription", "subscription", "deliver",
 		"revoke", "revoke", "revoke all", "task", "report", "report", "report",
-		"tell", "untell", "tell again",
+		"tell", "tell", "tell",
 	}).Draw(w.T, "step") {
 	case "tell":
-		w.tell(uuid.New())
-	case "tell again":
-		if len(w.told) > 0 {
-			w.tell(rapid.SampledFrom(w.told).Draw(w.T, "told"))
-		}
-	case "untell":
-		if len(w.told) > 0 {
-			w.untell(rapid.SampledFrom(w.told).Draw(w.T, "told"))
-		}
+		w.tellOrUntell()
 	case "post":
 		w.posted = append(w.posted, w.post(name, "c", slices.Repeat([]domain.NewMessage{plain(`1`)}, rapid.IntRange(1, 4).Draw(w.T, "n"))...)...)
 	case "many":

@@ -20,6 +20,19 @@ import (
 	"nabu/projections"
 )
 
+// tellOrUntell does something to user messages.
+func (w *walk) tellOrUntell() {
+	how := rapid.IntRange(0, 2).Draw(w.T, "how")
+	switch {
+	case len(w.told) == 0 || how == 0:
+		w.tell(uuid.New())
+	case how == 1:
+		w.tell(rapid.SampledFrom(w.told).Draw(w.T, "told"))
+	default:
+		w.untell(rapid.SampledFrom(w.told).Draw(w.T, "told"))
+	}
+}
+
 // tell records a user message, perhaps once more, that is guaranteed for some minutes. What
 // is answered is what the view shows, unless somebody has deleted it.
 func (w *walk) tell(id domain.UserMessageID) {

@@ -11,8 +11,33 @@ import (
 
 // listeners are where requests come in.
 type listeners struct {
-	net.Listener              // for all APIs
-	images       net.Listener // for the Image API alone; nil: there is none
+	net.Listener // for all APIs
+	alone        []aloneListener
+}
+
+// aloneListener is where an API stands alone, at the root.
+type aloneListener struct {
+	net.Listener
+	aloneAddress
+}
+
+// aloneAddress is what the settings say of an API that may stand alone.
+type aloneAddress struct {
+	api, name    string // of the API
+	key, address string // of the setting
+}
+
+// aloneAddresses are those that APIs have of their own.
+func (c config) aloneAddresses() (addresses []aloneAddress) {
+	for _, a := range []aloneAddress{
+		{http.ImageAPI, "Image API", "image_listen", c.Images.Listen},
+		{http.VolumeAPI, "Block Storage API", "volume_listen", c.Volumes.Listen},
+	} {
+		if a.address != "" {
+			addresses = append(addresses, a)
+		}
+	}
+	return addresses
 }
 
 // listen opens what the settings say.
@@ -21,44 +46,48 @@ func (c config) listen(ctx context.Context) (l listeners, err error) {
 	if l.Listener, err = listening.Listen(ctx, "tcp", c.Listen); err != nil {
 		return l, fmt.Errorf("listen: %w", err)
 	}
-	if c.Images.Listen == "" {
-		return l, nil
-	}
-	if l.images, err = listening.Listen(ctx, "tcp", c.Images.Listen); err != nil {
-		return l, errors.Join(fmt.Errorf("image_listen: %w", err), l.Listener.Close())
+	for _, a := range c.aloneAddresses() {
+		its, err := listening.Listen(ctx, "tcp", a.address)
+		if err != nil {
+			return l, errors.Join(fmt.Errorf("%s: %w", a.key, err), l.Close())
+		}
+		l.alone = append(l.alone, aloneListener{its, a})
 	}
 	return l, nil
 }
 
 // addrs are the addresses of all.
 func (l listeners) addrs() []net.Addr {
-	if l.images == nil {
-		return []net.Addr{l.Addr()}
+	addrs := []net.Addr{l.Addr()}
+	for _, its := range l.alone {
+		addrs = append(addrs, its.Addr())
 	}
-	return []net.Addr{l.Addr(), l.images.Addr()}
+	return addrs
 }
 
 // Close takes no further connections.
 func (l listeners) Close() error {
-	if l.images == nil {
-		return l.Listener.Close()
+	err := l.Listener.Close()
+	for _, its := range l.alone {
+		err = errors.Join(err, its.Close())
 	}
-	return errors.Join(l.Listener.Close(), l.images.Close())
+	return err
 }
 
 // serve has a server answer until it is shut down or one of the listeners fails, which ends
-// the other one as well.
+// the others as well.
 func (l listeners) serve(s *http.Server) error {
-	if l.images == nil {
-		return s.Serve(l.Listener)
-	}
-	ended := make(chan error, 2)
+	ended := make(chan error, 1+len(l.alone))
 	go func() { ended <- s.Serve(l.Listener) }()
-	go func() { ended <- s.ServeImages(l.images) }()
-	if err := <-ended; err != nil {
-		_ = l.Close()
-		<-ended
-		return err
+	for _, its := range l.alone {
+		go func() { ended <- s.ServeAlone(its.api, its.Listener) }()
 	}
-	return <-ended // it is being shut down too, and closes its listener by itself
+	var failed error
+	for range cap(ended) { // of a server that is shut down, each closes its listener by itself
+		if err := <-ended; err != nil && failed == nil {
+			failed = err
+			_ = l.Close()
+		}
+	}
+	return failed
 }

@@ -125,13 +125,21 @@ func (s *service) start(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 	s.awake.Store(s.reactors)
+	if err := s.answer(listener, news, signingKey, m); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return nil
+}
+
+// answer begins to answer requests.
+func (s *service) answer(listener listeners, news *commands.News, signingKey signedurl.Key, m *metrics) error {
 	images, err := s.Images.images()
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	volumes, err := s.Volumes.volumes()
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	s.server = http.New(http.Config{
 		Images: images, Volumes: volumes,
@@ -144,8 +152,8 @@ func (s *service) start(ctx context.Context) error {
 		Registry: m.registry, Metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}),
 	})
 	go func() { s.served <- listener.serve(s.server) }()
-	if listener.images != nil {
-		s.log.Info("serving the Image API by itself", "url", "http://"+listener.images.Addr().String())
+	for _, its := range listener.alone {
+		s.log.Info("serving the "+its.name+" by itself", "url", "http://"+its.Addr().String())
 	}
 	s.log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String(), "version", version())
 	return nil
@@ -196,8 +204,10 @@ func checkExposure(ctx context.Context, cfg config) error {
 		return nil
 	}
 	err := checkOwn(ctx, "listen", cfg.Listen)
-	if err == nil && cfg.Images.Listen != "" {
-		err = checkOwn(ctx, "image_listen", cfg.Images.Listen)
+	for _, a := range cfg.aloneAddresses() {
+		if err == nil {
+			err = checkOwn(ctx, a.key, a.address)
+		}
 	}
 	return err
 }

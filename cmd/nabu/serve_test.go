@@ -156,7 +156,7 @@ func TestServeOnAnEmptyFolderAndAgain(t *testing.T) {
 	first.call("GET", "/readyz", "", 200)
 	first.call("POST", "/v2/queues/orders/messages", `{"messages": [{"ttl": 300, "body": "kept"}]}`, 201)
 	first.mustShow(first.call("GET", "/metrics", "", 200),
-		`nabu_batch_commands_sum{way="long"} 1`, `nabu_ledger_head_position 2`, `nabu_commands_waiting 0`, `go_goroutines`, `nabu_batch_failures_total{way="short"} 0`)
+		`nabu_batch_commands_count{way="`, `nabu_ledger_head_position 2`, `nabu_commands_waiting 0`, `go_goroutines`, `nabu_batch_failures_total{way="short"} 0`)
 	first.mustShow(first.logged(), "using a private PostgreSQL", data, "--database-url")
 
 	var steps bytes.Buffer

@@ -17,6 +17,7 @@ import (
 // volumeConfig are the settings of the Block Storage API, of which nabu serves the user
 // messages.
 type volumeConfig struct {
+	Listen                     string
 	PublicEndpoint             string
 	Upstream                   string
 	MessageTTL                 int
@@ -32,6 +33,10 @@ type volumeConfig struct {
 // volumeSettings are those of the Block Storage API, under Cinder's names where it has them.
 var volumeSettings = []setting{
 	{
+		key: "volume_listen", rule: address,
+		help:  "address and port at which the Block Storage API stands alone, at the root; empty: it stands under /volume only",
+		field: func(c *config) any { return &c.Volumes.Listen },
+	}, {
 		key: "volume_public_endpoint", rule: webURL,
 		help:  "where clients reach the Block Storage API, for its links; empty: the address that they asked",
 		field: func(c *config) any { return &c.Volumes.PublicEndpoint },

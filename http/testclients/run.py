@@ -45,10 +45,12 @@ def main(program):
     forget_the_surroundings()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("make test-clients: stopped"))
     begun, count, failed = time.monotonic(), 0, 0
-    with servers.nabu(program) as (url, images):
+    with servers.nabu(program) as (url, images, volumes):
         places = [(place, "messaging", url + prefix, "", FILES) for place, prefix in PLACES]
         places += [("/image", "image", url + "/image", "", IMAGE_FILES), ("alone", "image", images, "", IMAGE_FILES)]
-        places += [("/volume" if "PROJECT" in path else "/volume/v3", "block-storage", url + "/volume", path, VOLUME_FILES) for path in ("/v3/PROJECT", "/v3")]
+        places += [("/volume", "block-storage", url + "/volume", "/v3/PROJECT", VOLUME_FILES),
+                   ("/volume/v3", "block-storage", url + "/volume", "/v3", VOLUME_FILES),
+                   ("alone", "block-storage", volumes, "/v3/PROJECT", VOLUME_FILES)]
         for place, service, endpoint, path, files in places:
             with servers.keystone(service, endpoint + path) as keystone:
                 for file in files:

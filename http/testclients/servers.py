@@ -20,11 +20,11 @@ STOP = 40  # and to end
 @contextlib.contextmanager
 def nabu(program):
     """Runs nabu with a PostgreSQL of its own, in a folder that goes with it, and gives
-    its address and that of the Image API alone. Nothing of the caller's settings reaches
-    it."""
+    its address and those of the Image API and the Block Storage API alone. Nothing of the
+    caller's settings reaches it."""
     folder = tempfile.mkdtemp(prefix="nabu-clients-")
     os.chmod(folder, 0o711)  # root's nabu runs PostgreSQL as somebody else
-    address, images = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    address, images, volumes = (f"127.0.0.1:{free_port()}" for _ in range(3))
     keys = os.path.join(folder, "keys")
     with open(keys, "wb") as file:
         file.write(subprocess.run([program, "keys", "generate", "clients"], check=True, stdout=subprocess.PIPE).stdout)
@@ -33,14 +33,14 @@ def nabu(program):
     with open(os.path.join(folder, "log"), "w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             [program, "serve", "--data-dir", os.path.join(folder, "data"), "--listen", address,
-             "--encryption-keys-file", keys, "--image-listen", images, "--import-allowed-hosts", "images.example",
+             "--encryption-keys-file", keys, "--image-listen", images, "--volume-listen", volumes, "--import-allowed-hosts", "images.example",
              "--task-types", '{"resize": {"type": "object", "required": ["size"]}}'],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=settings)
         try:
             if not ready(f"http://{address}/readyz", process):
                 log.seek(0)
                 raise SystemExit("nabu did not get ready:\n" + log.read())
-            yield f"http://{address}", f"http://{images}"
+            yield f"http://{address}", f"http://{images}", f"http://{volumes}"
         finally:
             process.terminate()
             try:
