@@ -1,6 +1,7 @@
 package http
 
 import (
+	"log/slog"
 	"math"
 	"net/http"
 	"slices"
@@ -57,6 +58,10 @@ func (s *Server) writeAllUserMessages(c *call, list projections.UserMessageList)
 	language := s.speak(c)
 	for separator := `{"messages":[`; ; separator = "," {
 		page, err := s.Views.UserMessages(c.Request().Context(), list)
+		if err != nil && separator == "," {
+			s.logFailure(c.Request().Context(), http.StatusInternalServerError, err, slog.String("request_id", requestID(c)))
+			panic(http.ErrAbortHandler) // or a part would look like the whole
+		}
 		if err != nil {
 			return err
 		}

@@ -63,7 +63,7 @@ func (s *Server) streamUserMessages(c *call, list projections.UserMessageList) e
 		over = timer.C
 	}
 	for {
-		if err := out.catchUp(); err != nil {
+		if err := out.catchUp(); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
