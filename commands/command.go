@@ -52,9 +52,14 @@ type Needs struct {
 	Posts []domain.QueueID
 	// Tells are the rules by which changes of tasks are told to their owners; nil: no task
 	// is changed.
-	Tells *domain.TaskRules
-	Rank  Rank
-	Size  int // bytes the command adds to its batch, roughly
+	Tells   *domain.TaskRules
+	Servers []domain.ServerID // by id
+	Hosts   []string          // that servers may be on afterwards
+	// Dispatches are the rules by which external events of the servers are posted to their
+	// hosts; nil: none are.
+	Dispatches *domain.EventRules
+	Rank       Rank
+	Size       int // bytes the command adds to its batch, roughly
 	// Timeless: the decision does not look at the moment's time, so it may be made
 	// before the batch's time is known.
 	Timeless bool

@@ -31,6 +31,9 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 	if err := e.loadPosts(ctx, w); err != nil {
 		return err
 	}
+	if err := e.loadServers(ctx, w); err != nil {
+		return err
+	}
 	if err := e.loadSweeps(ctx, w, now); err != nil {
 		return err
 	}

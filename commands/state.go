@@ -39,6 +39,9 @@ type Loader interface {
 	// versions of their streams. The projects count for those alone that have expired.
 	UserMessages(ctx context.Context, tx eventstore.Tx, refs []domain.UserMessageRef) (
 		map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage], error)
+	// Servers finds what is known of servers, forgotten ones as well, and the versions of
+	// their streams: of all that are asked for.
+	Servers(ctx context.Context, tx eventstore.Tx, ids []domain.ServerID) (map[domain.ServerID]eventstore.Versioned[domain.Server], error)
 }
 
 // State is what a batch's decisions are made on: what was loaded or remembered,
@@ -63,6 +66,7 @@ type State struct {
 	userRules    domain.UserMessageRules
 	now          time.Time // of the batch; zero where nobody asks
 	tasking
+	watching
 	sealed
 }
 
@@ -140,6 +144,9 @@ func (s *State) record(position int64, e domain.Event) (version int64) {
 		}
 		if ref, isUserMessage := domain.UserMessageOfStream(e.Stream()); isUserMessage {
 			return s.recordUserMessage(ref.ID, e)
+		}
+		if server, isServer := domain.ServerOfStream(e.Stream()); isServer {
+			return s.recordServer(server, e)
 		}
 		return s.recordSubscription(e)
 	}

@@ -110,6 +110,14 @@ var kinds = map[string]kind{
 	"user-message.recorded.v1": {decode: withoutBodies[domain.UserMessageRecorded]},
 	"user-message.deleted.v1":  {decode: withoutBodies[domain.UserMessageDeleted]},
 	"user-message.expired.v1":  {decode: withoutBodies[domain.UserMessageExpired]},
+
+	"server.assigned.v1":            {decode: withoutBodies[domain.ServerAssigned]},
+	"server.unassigned.v1":          {decode: withoutBodies[domain.ServerUnassigned]},
+	"server.forgotten.v1":           {decode: withoutBodies[domain.ServerForgotten]},
+	"server.observation-ignored.v1": {decode: withoutBodies[domain.ServerObservationIgnored]},
+	"external-events.accepted.v1":   {decode: withoutBodies[domain.ExternalEventsAccepted]},
+	"external-events.rejected.v1":   {decode: withoutBodies[domain.ExternalEventsRejected]},
+	"external-events.forwarded.v1":  {decode: withoutBodies[domain.ExternalEventsForwarded]},
 }
 
 // EventTypes are the names of all forms of events that were ever stored, sorted.
