@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -37,6 +36,8 @@ type call struct {
 	queue  domain.QueueID // on routes that name one
 	// version is the one that is answered by, of an API that has such.
 	version microversion
+	// allow asks the policy, where that is done when the request is understood.
+	allow func() error
 }
 
 // checked wraps a route's handler into the checks that Zaqar makes first, in
@@ -157,13 +158,8 @@ func clientID(sent string, any bool) (id string, valid bool) {
 	if isPlainUUID(sent) {
 		return sent, true
 	}
-	digits := strings.NewReplacer("urn:", "", "uuid:", "", "-", "").Replace(strings.ToLower(sent))
-	digits = strings.Trim(digits, "{}")
-	var bytes uuid.UUID
-	if len(digits) == hex.EncodedLen(len(bytes)) {
-		if _, err := hex.Decode(bytes[:], []byte(digits)); err == nil {
-			return bytes.String(), true
-		}
+	if id, valid := looseUUID(sent); valid {
+		return id.String(), true
 	}
 	return sent, any && len(sent) >= 10 && len(sent) <= 36 && utf8.ValidString(sent)
 }
@@ -264,7 +260,7 @@ func isVisibleASCII(text string) bool {
 func (c *call) hash(body []byte) [sha256.Size]byte {
 	r := c.Request()
 	path := r.URL.EscapedPath()
-	for _, prefix := range []string{messagingPrefix, imagePrefix, volumePrefix} {
+	for _, prefix := range []string{messagingPrefix, imagePrefix, volumePrefix, computePrefix} {
 		path = strings.TrimPrefix(path, prefix)
 	}
 	h := sha256.New()

@@ -85,6 +85,7 @@ func (s *Server) tables() []table {
 		{messagingAPI, messagingPrefix, s.messaging(), addresses, s.addPath},
 		{ImageAPI, imagePrefix, s.images(), imageAddresses, s.addImagePath},
 		{VolumeAPI, volumePrefix, s.volumes(), onlyAddress, s.addVolumePath},
+		{ComputeAPI, computePrefix, s.computes(), computeAddresses, s.addComputePath},
 	}
 }
 
@@ -101,6 +102,7 @@ func (s *Server) addRoutes() {
 	}
 	s.addImageRest()
 	s.addVolumeRest()
+	s.addComputeRest()
 	s.addOperatorRoutes()
 }
 

@@ -60,6 +60,8 @@ type Views interface {
 	NewUserMessages(ctx context.Context, list projections.UserMessageList, after int64) ([]projections.UserMessage, error)
 	LastUserMessage(ctx context.Context) (position int64, err error)
 	ImageTasks(ctx context.Context, image, owner string, all bool) ([]projections.Task, error)
+	Servers(ctx context.Context, list projections.ServerList) ([]domain.Server, error)
+	Server(ctx context.Context, id domain.ServerID) (s domain.Server, exists bool, err error)
 	Time(ctx context.Context) (time.Time, error)
 }
 
@@ -98,6 +100,8 @@ type Config struct {
 	Images Images
 	// Volumes are the rules of the Block Storage API.
 	Volumes Volumes
+	// Computes are the rules of the Compute API; without a service project: the domain's.
+	Computes Computes
 	// WebSockets bounds what connections may cost.
 	WebSockets WebSockets
 	Log        *slog.Logger
@@ -140,6 +144,9 @@ func New(cfg Config) *Server {
 	}
 	if len(cfg.Subscriptions.Types) == 0 {
 		cfg.Subscriptions.Types = domain.SubscriberTypes
+	}
+	if cfg.Computes.Events.ServiceProject == "" {
+		cfg.Computes.Events = domain.DefaultEventRules()
 	}
 	cfg.WebSockets, cfg.Volumes = cfg.WebSockets.withDefaults(), cfg.Volumes.withDefaults()
 	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, dialects: map[string]*dialect{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
