@@ -99,7 +99,10 @@ func (c DispatchEvents) Decide(s *State, at domain.Moment) ([]domain.EventCode, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return codes, events, s.sealPosts(events)
+	if err := s.sealPosts(events); err != nil {
+		return nil, nil, err
+	}
+	return codes, append(events, c.Rules.Messages(c.Dispatch, codes, s.userRules, at)...), nil
 }
 
 // sealPosts seals the posts to queues that encrypt.

@@ -130,6 +130,18 @@ func TestTheSameEventsWithTheSameKey(t *testing.T) {
 	h.expectKinds(0, "external-events.rejected")
 }
 
+// TestARejectedEventBecomesAUserMessage in the same batch.
+func TestARejectedEventBecomesAUserMessage(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	cmd := dispatch(changed(uuid.New()))
+	volume := uuid.NewString()
+	cmd.Events[0].Name, cmd.Events[0].Tag, cmd.Project, cmd.Rules.ToMessages = "volume-extended", &volume, "p1", true
+	run(t, e, cmd)
+	h.expectKinds(0, "external-events.rejected", "user-message.recorded")
+	h.ordered()
+}
+
 // TestALargeRequestIsOneBatch: as many events as fit a request of Nova's, each of another
 // server on three hosts of its own.
 func TestALargeRequestIsOneBatch(t *testing.T) {

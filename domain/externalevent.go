@@ -129,7 +129,7 @@ func (e ExternalEventsRejected) Stream() string  { return ServerStream(e.Server)
 type EventRules struct {
 	ServiceProject string // where the queues of the hosts are
 	TTL            int    // of the messages to hosts; seconds
-	// ToMessages: a rejected event of a volume is made known to users.
+	// ToMessages: of a rejected event of a volume users are told by a user message.
 	ToMessages bool
 	// Forward: another compute service gets the events, and not the hosts' queues.
 	Forward bool
@@ -167,6 +167,7 @@ func (r EventRules) Queues(s Server) (queues []QueueID) {
 // Dispatch is a request to tell the hosts of servers of events.
 type Dispatch struct {
 	Events          []ExternalEvent
+	Project         string // of whoever tells
 	RequestID       string
 	GlobalRequestID string // empty: none
 }

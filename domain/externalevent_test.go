@@ -233,3 +233,38 @@ func TestEventRules(t *testing.T) {
 		t.Errorf("changes came with 2.%d", v)
 	}
 }
+
+// TestRejectedEventsOfVolumesAreTold: once for each volume, and if the operator wants it.
+func TestRejectedEventsOfVolumesAreTold(t *testing.T) {
+	volume, other, noVolume := "f292cc0c-54a7-4b3b-8174-d2ff82d87008", "f292cc0c-54a7-4b3b-8174-d2ff82d87009", "x"
+	d := domain.Dispatch{
+		Project: "p1", RequestID: "req-1", GlobalRequestID: "req-2",
+		Events: []domain.ExternalEvent{
+			event(0, serverID, "volume-extended", &volume), event(1, hostless, "volume-extended", &volume),
+			event(2, unheardOf, "volume-extended", &volume), event(3, unheardOf, "volume-reimaged", &volume),
+			event(4, unheardOf, "network-changed", &volume), event(5, hostless, "volume-reimaged", nil),
+			event(6, hostless, "volume-extended", nil), event(7, hostless, "volume-extended", &noVolume),
+			event(8, gone, "volume-extended", &other),
+		},
+	}
+	codes := []domain.EventCode{200, 422, 404, 404, 404, 422, 400, 422, 404}
+	told := func(n int, id, action, detail, volume string) domain.UserMessageRecorded {
+		return domain.UserMessageRecorded{
+			Project: "p1", ID: event(n, serverID, "", nil).ID, EventID: id, ActionID: action, DetailID: detail, Level: "ERROR",
+			ResourceType: "VOLUME", ResourceUUID: volume, RequestID: "req-1", GlobalRequestID: "req-2",
+			Created: eventAt.Time, GuaranteedUntil: eventAt.Time.Add(30 * 24 * time.Hour),
+		}
+	}
+	want := []domain.Event{
+		told(1, "VOLUME_VOLUME_007_009", "007", "009", volume), told(3, "VOLUME_VOLUME_016_028", "016", "028", volume),
+		told(8, "VOLUME_VOLUME_007_009", "007", "009", other),
+	}
+	rules := eventRules
+	if events := rules.Messages(d, codes, domain.DefaultUserMessageRules(), eventAt); events != nil {
+		t.Errorf("told although nobody wants it: %v", events)
+	}
+	rules.ToMessages = true
+	if diff := cmp.Diff(want, rules.Messages(d, codes, domain.DefaultUserMessageRules(), eventAt)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -38,8 +38,10 @@ func (s *Server) tellEvents(c *call) error {
 		return err
 	}
 	codes, err := commands.Run(ctx, s.Executor, commands.DispatchEvents{
-		Dispatch: domain.Dispatch{Events: events, RequestID: requestID(c), GlobalRequestID: globalRequestID(c.Request().Header)},
-		Rules:    s.Computes.Events,
+		Dispatch: domain.Dispatch{
+			Events: events, Project: c.caller.Project, RequestID: requestID(c), GlobalRequestID: globalRequestID(c.Request().Header),
+		},
+		Rules: s.Computes.Events,
 	})
 	if err != nil {
 		return err
