@@ -176,6 +176,12 @@ func check(c config) error {
 	if err := c.Volumes.rules.Check(); err != nil {
 		return err
 	}
+	if err := c.eventRules().Check(c.Limits); err != nil {
+		return err
+	}
+	if c.Computes.ForwardTo == "" && c.Computes.ForwardTokenFile != "" {
+		return errors.New("forward_token_file is of no use without forward_to")
+	}
 	if c.DatabaseURL == "" && c.DirectDatabaseURL != "" {
 		return errors.New("direct_database_url is of no use without database_url")
 	}

@@ -52,7 +52,8 @@ const (
 
 // react starts the reactors. It fails when they cannot subscribe to the feed.
 func react(
-	ctx context.Context, db *database, executor *commands.Executor, serviceProject string, notifier *reactors.Notifier, log *slog.Logger,
+	ctx context.Context, db *database, executor *commands.Executor, serviceProject string, notifier *reactors.Notifier,
+	forwarder *reactors.Forwarder, log *slog.Logger,
 ) (*reacting, error) {
 	pooled, err := isPooled(ctx, db.direct)
 	if err != nil {
@@ -72,7 +73,10 @@ func react(
 		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
 		MaxEvents: feedEvents, MaxBytes: feedBytes,
 		Lead: map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead},
+		// What was accepted before there was a service to forward it to is not for it.
+		From: map[string]eventstore.Start{reactors.ForwarderConsumer: eventstore.AtHead},
 		Types: map[string][]string{
+			reactors.ForwarderConsumer:    reactors.ForwarderTypes,
 			reactors.SweeperConsumer:      reactors.SweeperTypes,
 			reactors.NotifierConsumer:     reactors.NotifierTypes,
 			projections.MessageIndex.Name: projections.MessageIndexTypes,
@@ -81,6 +85,9 @@ func react(
 	r.sweeper = reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
 	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, r.sweeper.React)
 	router.AddConsumerHandler("notifier", reactors.NotifierConsumer, r.feed, notifier.React)
+	if forwarder != nil {
+		router.AddConsumerHandler("forwarder", reactors.ForwarderConsumer, r.feed, forwarder.React)
+	}
 	for _, p := range projections.Async {
 		router.AddConsumerHandler(p.Name, p.Name, r.feed, reactors.Projector{Projection: p, DB: db.read}.React)
 	}
@@ -154,7 +161,7 @@ func passes(err error) bool {
 	if refused, ok := errors.AsType[*domain.Error](err); ok {
 		return refused.Code == domain.Unavailable
 	}
-	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, eventstore.ErrMoved) ||
+	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, eventstore.ErrMoved) || errors.Is(err, reactors.ErrNotForwarded) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 

@@ -121,7 +121,11 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	if s.reactors, err = react(ctx, s.database, s.executor, s.Images.ServiceProjectID, notifier, s.log); err != nil {
+	forwarder, err := s.forwarder(s.executor, s.log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if s.reactors, err = react(ctx, s.database, s.executor, s.Images.ServiceProjectID, notifier, forwarder, s.log); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	s.awake.Store(s.reactors)
@@ -141,8 +145,12 @@ func (s *service) answer(listener listeners, news *commands.News, signingKey sig
 	if err != nil {
 		return err
 	}
+	computes, err := s.computes()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	s.server = http.New(http.Config{
-		Images: images, Volumes: volumes,
+		Images: images, Volumes: volumes, Computes: computes,
 		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
 		Policy: s.policy, SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,

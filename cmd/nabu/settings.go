@@ -61,6 +61,7 @@ type config struct {
 	Images                   imageConfig
 	Worker                   workerConfig
 	Volumes                  volumeConfig
+	Computes                 computeConfig
 
 	masters *sealing.Masters // of EncryptionKeysFile; nil: there is none
 	policy  *policy.Policy
@@ -87,7 +88,7 @@ const (
 )
 
 // settings are all keys, in the order in which they are shown.
-var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings, workerSettings, volumeSettings)
+var settings = slices.Concat(serviceSettings, messagingSettings, deliverySettings, imageSettings, workerSettings, volumeSettings, computeSettings)
 
 var serviceSettings = []setting{
 	{

@@ -1,0 +1,123 @@
+// Package compute speaks to a real compute service, as its client. It must never decide
+// what is said there.
+package compute
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Timeout is how long the service may take for one request.
+const Timeout = 30 * time.Second
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 4 << 20
+
+// Client is a client of a compute service.
+type Client struct {
+	// Endpoint is where the service stands, with the version in it, such as
+	// http://nova:8774/v2.1.
+	Endpoint *url.URL
+	// TokenFile has the token to show, and is read anew for each request, so that whoever
+	// renews the token need not tell; empty: none is shown.
+	TokenFile string
+	// HTTP carries requests; nil: a client that follows nothing.
+	HTTP *http.Client
+}
+
+// Event is an external event as the service takes it.
+type Event struct {
+	Name   string  `json:"name"`
+	Server string  `json:"server_uuid"`
+	Status string  `json:"status"`
+	Tag    *string `json:"tag,omitempty"`
+}
+
+// Told is a request to tell the service of events.
+type Told struct {
+	Events    []Event
+	Minor     int    // of the version behind 2.
+	RequestID string // by which both services know the request
+}
+
+// Answer is what the service said: its status, and the code of each event, in order; no
+// codes: it had none, or not for all.
+type Answer struct {
+	Status int
+	Codes  []int
+}
+
+var following = &http.Client{
+	Timeout:       Timeout,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// Tell tells the service of events. It fails when there is no answer.
+func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
+	body, err := json.Marshal(map[string]any{"events": told.Events})
+	if err != nil {
+		return a, fmt.Errorf("encode external events: %w", err)
+	}
+	at := c.Endpoint.JoinPath("os-server-external-events")
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), bytes.NewReader(body))
+	if err != nil {
+		return a, fmt.Errorf("tell the compute service: %w", err)
+	}
+	version := fmt.Sprintf("2.%d", told.Minor)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("OpenStack-API-Version", "compute "+version)
+	r.Header.Set("X-OpenStack-Nova-API-Version", version)
+	if told.RequestID != "" {
+		r.Header.Set("X-OpenStack-Request-ID", told.RequestID)
+	}
+	if c.TokenFile != "" {
+		token, err := os.ReadFile(c.TokenFile)
+		if err != nil {
+			return a, fmt.Errorf("read the token for the compute service: %w", err)
+		}
+		r.Header.Set("X-Auth-Token", strings.TrimSpace(string(token)))
+	}
+	client := c.HTTP
+	if client == nil {
+		client = following
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		return a, fmt.Errorf("tell the compute service: %w", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return a, fmt.Errorf("read what the compute service answers: %w", err)
+	}
+	a.Status = response.StatusCode
+	a.Codes, _ = codes(text, len(told.Events)) // an answer without is one all the same
+	return a, nil
+}
+
+var errOther = errors.New("the answer tells of other events")
+
+func codes(text []byte, want int) ([]int, error) {
+	var answer struct{ Events []struct{ Code int } }
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return nil, err
+	}
+	if len(answer.Events) != want {
+		return nil, errOther
+	}
+	list := make([]int, want)
+	for i, e := range answer.Events {
+		list[i] = e.Code
+	}
+	return list, nil
+}
