@@ -50,6 +50,8 @@ Scenarios:
   replicas    post with one nabu, and with two and three on the same PostgreSQL
   delay       post with a millisecond of network between nabu and its PostgreSQL
   deliver     post while nobody, one and ten have subscribed, and see when it arrives
+  events      external events told of 1, 10 and 500 at a time, and how long one takes to
+              its host
   footprint   memory, and the time to the first answer
   endurance   cycle at half of what it can do, for sixty times --duration, with a
               snapshot held open for half of that

@@ -51,6 +51,7 @@ var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"replicas":  measureReplicas,
 	"delay":     measureDelay,
 	"deliver":   measureDeliver,
+	"events":    measureEvents,
 	"footprint": measureFootprint,
 	"endurance": measureEndurance,
 	"table":     measureTable,

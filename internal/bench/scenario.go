@@ -75,7 +75,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 func Scenarios() []string {
 	return []string{
 		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge", "tasks",
-		"rebuild", "baseline", "rows", "skiplocked", "read", "replicas", "delay", "deliver", "footprint", "endurance", "table",
+		"rebuild", "baseline", "rows", "skiplocked", "read", "replicas", "delay", "deliver", "events", "footprint", "endurance", "table",
 	}
 }
 
