@@ -40,6 +40,8 @@ var mayImport = map[string][]string{
 	"internal/outbound":   {},
 	"internal/imaging":    {"internal/outbound"},
 	"internal/worker":     {"internal/imaging"},
+
+	"docs/examples/host-agent": {},
 }
 
 // onlyIn names the folders, or the files, that know an outside library; nobody else
