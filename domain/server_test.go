@@ -77,7 +77,9 @@ func TestObserveServer(t *testing.T) {
 }
 
 func TestForgetServer(t *testing.T) {
-	gone := func(at time.Time) domain.Event { return domain.ServerForgotten{ID: serverID, ObservedAt: at, Source: "api"} }
+	gone := func(at time.Time) domain.Event {
+		return domain.ServerForgotten{ID: serverID, ObservedAt: at, Source: "api"}
+	}
 	tests := map[string]struct {
 		given   []domain.Event
 		then    []domain.Event

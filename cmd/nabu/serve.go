@@ -147,7 +147,7 @@ func (s *service) answer(listener listeners, news *commands.News, signingKey sig
 	}
 	computes, err := s.computes()
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	s.server = http.New(http.Config{
 		Images: images, Volumes: volumes, Computes: computes,
