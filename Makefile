@@ -132,8 +132,8 @@ pgbouncer:
 
 # OpenStack's clients come from the distribution, and so does the Python that has them.
 clients:
-	@packages="python3-openstacksdk python3-zaqarclient python3-openstackclient python3-glanceclient python3-cinderclient python3-websocket"; \
-	if $(PYTHON) -c 'import cinderclient, glanceclient, openstack, openstackclient, zaqarclient, websocket' 2>/dev/null; then exit 0; fi; \
+	@packages="python3-openstacksdk python3-zaqarclient python3-openstackclient python3-glanceclient python3-cinderclient python3-novaclient python3-websocket"; \
+	if $(PYTHON) -c 'import cinderclient, glanceclient, novaclient, openstack, openstackclient, zaqarclient, websocket' 2>/dev/null; then exit 0; fi; \
 	if $(may_install); then \
 		echo "Installing OpenStack's clients."; \
 		set -e; \

@@ -1,5 +1,6 @@
 """Drives nabu with the clients that a cloud already has: openstacksdk, python-zaqarclient,
-python-glanceclient, python-cinderclient and openstackclient. Started by "make test-clients".
+python-glanceclient, python-cinderclient, python-novaclient and openstackclient. Started by
+"make test-clients".
 
 usage: run.py <nabu's program>"""
 
@@ -12,6 +13,7 @@ import cinder
 import cinder_cli
 import glance
 import glance_cli
+import nova
 import osc
 import osc_subscription
 import osc_task
@@ -37,6 +39,7 @@ PLACES = [("root", ""), ("/messaging", "/messaging")]
 FILES = [sdk, sdk_queue, sdk_message, sdk_claim, sdk_subscription,
          zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription,
          zaqar_websocket, osc, osc_subscription]
+COMPUTE_FILES = [nova]
 IMAGE_FILES = [glance, glance_cli, sdk_task, osc_task]
 VOLUME_FILES = [cinder, cinder_cli, sdk_usermessage, osc_volume]
 
@@ -51,6 +54,9 @@ def main(program):
         places += [("/volume", "block-storage", url + "/volume", "/v3/PROJECT", VOLUME_FILES),
                    ("/volume/v3", "block-storage", url + "/volume", "/v3", VOLUME_FILES),
                    ("alone", "block-storage", volumes, "/v3/PROJECT", VOLUME_FILES)]
+        places += [("/compute/v2.1", "compute", url + "/compute", "/v2.1", COMPUTE_FILES),
+                   ("/compute", "compute", url + "/compute", "", COMPUTE_FILES),
+                   ("with project", "compute", url + "/compute", "/v2.1/PROJECT", COMPUTE_FILES)]
         for place, service, endpoint, path, files in places:
             with servers.keystone(service, endpoint + path) as keystone:
                 for file in files:
