@@ -35,7 +35,7 @@ var computeSettings = []setting{
 		field: func(c *config) any { return &c.Computes.Upstream },
 	}, {
 		key: "event_ttl", fallback: "3600",
-		help:  "seconds that an external event waits for its host, or for the service of forward_to",
+		help:  "seconds that an external event waits for its host, at most max_message_ttl, or for the service of forward_to",
 		field: func(c *config) any { return &c.Computes.EventTTL },
 	}, {
 		key: "events_to_messages", fallback: "false",
@@ -55,7 +55,7 @@ var computeSettings = []setting{
 // eventRules are what the settings say of external events.
 func (c config) eventRules() domain.EventRules {
 	return domain.EventRules{
-		ServiceProject: c.Images.ServiceProjectID, TTL: c.Computes.EventTTL,
+		ServiceProject: c.Images.ServiceProjectID, TTL: min(c.Computes.EventTTL, c.Limits.MaxMessageTTL),
 		ToMessages: c.Computes.EventsToMessages, Forward: c.Computes.ForwardTo != "",
 	}
 }

@@ -60,7 +60,7 @@ func eventText(stored eventstore.StoredEvent) string {
 	case domain.DeliveriesAttempted:
 		return deliveriesText(e)
 	}
-	return ""
+	return serverText(event)
 }
 
 func claimedID(m domain.ClaimedMessage) uuid.UUID { return m.ID }
