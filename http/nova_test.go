@@ -373,6 +373,23 @@ func TestComputeVersions(t *testing.T) {
 	}
 }
 
+// TestTheComputeAPIAlone stands at the root of an address of its own.
+func TestTheComputeAPIAlone(t *testing.T) {
+	t.Parallel()
+	a := cloud(t)
+	alone := httptest.NewServer(a.server.AloneHandler(computePrefix))
+	t.Cleanup(alone.Close)
+	a.url = alone.URL
+	for _, path := range []string{"/v2.1/os-server-external-events", "/os-server-external-events"} {
+		a.call("POST", path, novaSample(t, "ok-request"), 200)
+	}
+	if got := a.call("GET", "/", ``, 200); !strings.Contains(got.body, `"href":"`+alone.URL+`/v2.1/"`) {
+		t.Errorf("the versions: %s", got.body)
+	}
+	a.call("GET", "/v2.1/", ``, 200)
+	a.call("GET", "/servers", ``, 300)
+}
+
 // TestTheRestGoesToTheComputeService: all but what nabu serves.
 func TestTheRestGoesToTheComputeService(t *testing.T) {
 	t.Parallel()

@@ -159,7 +159,10 @@ func New(cfg Config) *Server {
 	s.echo.Use(s.edge)
 	s.addRoutes()
 	s.server = s.serving(s.Handler())
-	s.alone = map[string]*http.Server{ImageAPI: s.serving(s.AloneHandler(imagePrefix)), VolumeAPI: s.serving(s.AloneHandler(volumePrefix))}
+	s.alone = map[string]*http.Server{
+		ImageAPI: s.serving(s.AloneHandler(imagePrefix)), VolumeAPI: s.serving(s.AloneHandler(volumePrefix)),
+		ComputeAPI: s.serving(s.AloneHandler(computePrefix)),
+	}
 	return s
 }
 
@@ -212,8 +215,8 @@ func withPlainPath(r *http.Request) *http.Request {
 // Serve answers what comes in on a listener until Shutdown.
 func (s *Server) Serve(l net.Listener) error { return serve(s.server, l) }
 
-// ServeAlone is Serve for a listener at which an API stands alone, at the root: ImageAPI or
-// VolumeAPI.
+// ServeAlone is Serve for a listener at which an API stands alone, at the root: ImageAPI,
+// VolumeAPI or ComputeAPI.
 func (s *Server) ServeAlone(api string, l net.Listener) error { return serve(s.alone[api], l) }
 
 func serve(s *http.Server, l net.Listener) error {

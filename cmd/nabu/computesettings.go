@@ -15,6 +15,7 @@ import (
 
 // computeConfig are the settings of the Compute API, of which nabu serves external events.
 type computeConfig struct {
+	Listen           string
 	PublicEndpoint   string
 	Upstream         string
 	EventTTL         int
@@ -26,6 +27,10 @@ type computeConfig struct {
 // computeSettings are those of the Compute API.
 var computeSettings = []setting{
 	{
+		key: "compute_listen", rule: address,
+		help:  "address and port at which the Compute API stands alone, at the root; empty: it stands under /compute only",
+		field: func(c *config) any { return &c.Computes.Listen },
+	}, {
 		key: "compute_public_endpoint", rule: webURL,
 		help:  "where clients reach the Compute API, for its links; empty: the address that they asked",
 		field: func(c *config) any { return &c.Computes.PublicEndpoint },

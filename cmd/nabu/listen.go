@@ -32,6 +32,7 @@ func (c config) aloneAddresses() (addresses []aloneAddress) {
 	for _, a := range []aloneAddress{
 		{http.ImageAPI, "Image API", "image_listen", c.Images.Listen},
 		{http.VolumeAPI, "Block Storage API", "volume_listen", c.Volumes.Listen},
+		{http.ComputeAPI, "Compute API", "compute_listen", c.Computes.Listen},
 	} {
 		if a.address != "" {
 			addresses = append(addresses, a)
