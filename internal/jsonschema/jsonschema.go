@@ -3,8 +3,11 @@
 package jsonschema
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -43,11 +46,40 @@ func Compile(text string) (*Schema, error) {
 	return &Schema{schema}, nil
 }
 
+// maxExponent bounds those of numbers, beyond what floats can hold. The library writes numbers
+// out: one of seven characters would keep it busy for longer than all the rest.
+const maxExponent = 400
+
+// hasVast tells whether there is a number with an exponent out of bounds in a value.
+func hasVast(value any) bool {
+	switch value := value.(type) {
+	case json.Number:
+		at := strings.IndexAny(value.String(), "eE")
+		if at < 0 {
+			return false
+		}
+		exponent, err := strconv.Atoi(value.String()[at+1:])
+		return err != nil || exponent > maxExponent || exponent < -maxExponent
+	case []any:
+		return slices.ContainsFunc(value, hasVast)
+	case map[string]any:
+		for _, member := range value {
+			if hasVast(member) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Check tells what in a JSON text contradicts the schema: the first thing, and where it is.
 func (s *Schema) Check(text string) error {
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
 		return errors.New("it is no JSON")
+	}
+	if hasVast(value) {
+		return fmt.Errorf("a number's exponent must be between -%[1]d and %[1]d", maxExponent)
 	}
 	err = s.schema.Validate(value)
 	failure, ok := errors.AsType[*jsonschema.ValidationError](err)

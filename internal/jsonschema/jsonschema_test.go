@@ -14,13 +14,19 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		`{"a": 1}`:         ``,
-		`{}`:               `missing property 'a'`,
-		`{"a": 0}`:         `/a`,
-		`{"a": "1"}`:       `want integer`,
-		`{"a": 1, "b": 2}`: `'b' not allowed`,
-		`null`:             `want object`,
-		`{`:                `no JSON`,
+		`{"a": 1}`:                            ``,
+		`{}`:                                  `missing property 'a'`,
+		`{"a": 0}`:                            `/a`,
+		`{"a": "1"}`:                          `want integer`,
+		`{"a": 1, "b": 2}`:                    `'b' not allowed`,
+		`null`:                                `want object`,
+		`{`:                                   `no JSON`,
+		`{"a": 1e400}`:                        ``,
+		`{"a": 1e401}`:                        `exponent`,
+		`{"a": 1E+1000000}`:                   `exponent`,
+		`{"a": 1e-1000000}`:                   `exponent`,
+		`{"a": 1, "b": [{"c": [1e1000000]}]}`: `exponent`,
+		`{"a": 1e99999999999999999999}`:       `exponent`,
 	} {
 		err := schema.Check(text)
 		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n")) {
