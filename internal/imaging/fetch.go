@@ -88,7 +88,18 @@ func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []
 
 // doesNotPass is Glance's text, but for a password.
 func doesNotPass(from *url.URL) error {
-	return Refusef("URI for legacy import task does not pass filtering: %s", from.Redacted())
+	return Refusef("URI for legacy import task does not pass filtering: %s", told(from))
+}
+
+// told is a URL as its user reads it: without a password, and not longer than a task's message
+// can be.
+func told(u *url.URL) string {
+	const most = 2000
+	text := []rune(u.Redacted())
+	if len(text) > most {
+		text = append(text[:most], '…')
+	}
+	return string(text)
 }
 
 // outside is a failure that another try may mend.
@@ -135,7 +146,8 @@ func (d *download) try(ctx context.Context) error {
 func (d *download) begin(answer *http.Response) error {
 	switch answer.StatusCode {
 	case http.StatusPartialContent:
-		if d.size > 0 && goesOn(answer.Header.Get("Content-Range"), d.size, d.total) {
+		if whole, is := goesOn(answer.Header.Get("Content-Range"), d.size, d.total); is && d.size > 0 {
+			d.total = whole // the first answer may not have said it
 			return nil
 		}
 		d.validator = "" // it does not do what it says
@@ -172,13 +184,14 @@ func validatorOf(header http.Header) string {
 	return header.Get("Last-Modified")
 }
 
-// goesOn tells whether a Content-Range begins where the file ends, and is of the same content.
-func goesOn(contentRange string, from, total int64) bool {
-	var first, last, whole int64
+// goesOn tells whether a Content-Range begins where the file ends, and is of the same content,
+// and how many bytes that has.
+func goesOn(contentRange string, from, total int64) (whole int64, is bool) {
+	var first, last int64
 	if n, err := fmt.Sscanf(contentRange, "bytes %d-%d/%d", &first, &last, &whole); err != nil || n != 3 {
-		return false
+		return 0, false
 	}
-	return first == from && last == whole-1 && (total < 0 || whole == total)
+	return whole, first == from && last == whole-1 && (total < 0 || whole == total)
 }
 
 func tooBig(most int64) error {
@@ -272,7 +285,7 @@ func (d *download) open(ctx context.Context, header http.Header) (*http.Response
 
 // misled: the text does not tell where a redirect leads, which may be a secret of its server.
 func (d *download) misled() error {
-	return Refusef("URI for legacy import task does not pass filtering: %s is redirected to where nothing may be fetched from", d.from.Redacted())
+	return Refusef("URI for legacy import task does not pass filtering: %s is redirected to where nothing may be fetched from", told(d.from))
 }
 
 // get makes one request, and tells which address answers.
@@ -312,7 +325,11 @@ func redirect(answer *http.Response, from *url.URL) (next *url.URL, again bool) 
 	default:
 		return nil, false
 	}
-	next, err := from.Parse(answer.Header.Get("Location"))
+	location := answer.Header.Get("Location")
+	if location == "" { // it would lead to itself
+		return nil, false
+	}
+	next, err := from.Parse(location)
 	if err != nil {
 		return nil, true
 	}

@@ -155,6 +155,8 @@ func TestWhatCannotBeFetched(t *testing.T) {
 		"empty":              {answer: status(200), says: "is empty", tries: 1},
 		"a part unasked":     {answer: status(206), says: "other bytes than it was asked for", tries: 4},
 		"round and round":    {answer: to("/again"), says: "redirected more than 5 times", tries: 6},
+		"redirected, not to": {answer: status(302), says: "answered 302 Found", tries: 1},
+		"far too long":       {from: "http://127.0.0.2/" + strings.Repeat("x", 100_000), says: strings.Repeat("x", 1000) + "…"},
 		"redirected nowhere": {answer: to("http://[::"), says: "does not pass filtering", tries: 1},
 		"no server":          {from: closed.URL, says: "could not be reached"},
 		"another port":       {from: "http://127.0.0.1:1/x", says: "URI for legacy import task does not pass filtering: http://127.0.0.1:1/x"},
@@ -324,6 +326,34 @@ func TestAConnectionThatIsCutForEver(t *testing.T) {
 	wantRefusal(t, err, "could not be fetched: the connection was cut")
 	if l.times() != 4 || !bytes.Equal(there, content[:40]) {
 		t.Errorf("asked %d times for %d bytes", l.times(), len(there))
+	}
+}
+
+// TestARestThatIsCut: only the answer with the rest tells how much there is, and has no
+// length of its own.
+func TestARestThatIsCut(t *testing.T) {
+	const half = 300_000
+	l := newLibrary(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		if from := 0; r.Header.Get("Range") != "" {
+			if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err != nil {
+				t.Error(err)
+			}
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(content)-1, len(content)))
+			w.WriteHeader(http.StatusPartialContent)
+			part := content[from:min(from+half, len(content))]
+			_, _ = w.Write(part[:len(part)/2])
+			_ = http.NewResponseController(w).Flush() // so it is sent in chunks, and seems whole
+			_, _ = w.Write(part[len(part)/2:])
+			return
+		}
+		_, _ = w.Write(content[:half])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	got, there, err := fetch(t, fetcher(t, port(t, l.URL)), l.URL+"/x")
+	if err != nil || got.Size != int64(len(content)) || !bytes.Equal(there, content) || l.times() != 4 {
+		t.Errorf("%d bytes of %d, asked %d times: %v", got.Size, len(content), l.times(), err)
 	}
 }
 
