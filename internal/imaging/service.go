@@ -1,6 +1,7 @@
 package imaging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imagedata"
@@ -25,6 +27,8 @@ const taskProperty = ownPrefix + "task_id"
 type Service struct {
 	// Client is of the image service; its endpoint ends in /v2/.
 	Client *gophercloud.ServiceClient
+	// Patience is how long it may take to remove what a failed Put has left; 0: a minute.
+	Patience time.Duration
 }
 
 // newImage is the body of a request that makes an image. The library's own knows only some
@@ -49,7 +53,10 @@ func (s *Service) Put(ctx context.Context, image Image) (string, error) {
 		return "", said(err, "make the image's record")
 	}
 	if err := s.fill(ctx, record.ID, image, protected); err != nil {
-		return "", errors.Join(err, s.Remove(context.WithoutCancel(ctx), image.Task, record.ID))
+		// Though nobody waits any more, but not for ever.
+		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(s.Patience, time.Minute))
+		defer cancel()
+		return "", errors.Join(err, s.Remove(removing, image.Task, record.ID))
 	}
 	return record.ID, nil
 }

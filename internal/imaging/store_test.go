@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/gophercloud/gophercloud/v2"
@@ -146,7 +147,11 @@ func newImageService(t *testing.T) (*imageService, *Service) {
 	s := &imageService{images: map[string]map[string]any{}, refuse: map[string]int{}}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	return s, &Service{&gophercloud.ServiceClient{ProviderClient: &gophercloud.ProviderClient{}, Endpoint: server.URL + "/v2/"}}
+	return s, serviceAt(server.URL)
+}
+
+func serviceAt(place string) *Service {
+	return &Service{Client: &gophercloud.ServiceClient{ProviderClient: &gophercloud.ProviderClient{}, Endpoint: place + "/v2/"}}
 }
 
 func (s *imageService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -293,5 +298,23 @@ func TestAnImageServiceThatRefuses(t *testing.T) {
 	image.SHA512 = sum512(nil) // something happened on the way
 	if _, err := store.Put(t.Context(), image); err == nil || len(server.images) != 0 {
 		t.Errorf("%v, %v", err, server.images)
+	}
+}
+
+// TestAnImageServiceThatHangs does not keep its worker.
+func TestAnImageServiceThatHangs(t *testing.T) {
+	whole := &imageService{images: map[string]map[string]any{}, refuse: map[string]int{"PUT file": 500}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			<-r.Context().Done()
+			return
+		}
+		whole.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	store := serviceAt(server.URL)
+	store.Patience = 10 * time.Millisecond
+	if _, err := store.Put(t.Context(), small(t, t.TempDir(), nil)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }
