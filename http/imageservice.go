@@ -22,6 +22,9 @@ const findImageTimeout = 10 * time.Second
 func (s *Server) findImage(c *call, image string) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), findImageTimeout)
 	defer cancel()
+	if image == "." || image == ".." { // no image, and a way to elsewhere
+		return fault(http.StatusNotFound, "No image found with ID %s", image)
+	}
 	at := s.Images.Service.JoinPath("v2", "images", url.PathEscape(image))
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,11 +30,20 @@ func (s *Server) passOn(prefix string, upstream *url.URL) echo.HandlerFunc {
 	})(nil)
 	return func(c echo.Context) error {
 		came := c.Request()
+		if leadsUp(came.URL.Path) {
+			return echo.ErrNotFound
+		}
 		defer c.SetRequest(came) // for the log
 		c.SetRequest(s.upstreamRequest(c, prefix))
 		c.Response().Before(func() { keepLast(c.Response().Header(), headerRequestID) })
 		return proxy(c)
 	}
+}
+
+// leadsUp tells whether a path may lead out of where the real service stands: there may be
+// others at the same address.
+func leadsUp(path string) bool {
+	return slices.Contains(strings.FieldsFunc(path, func(char rune) bool { return char == '/' || char == '\\' }), "..")
 }
 
 // upstreamRequest is a request as the real service gets it. One that its client gave no name

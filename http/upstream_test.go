@@ -75,6 +75,10 @@ func TestUpstream(t *testing.T) {
 	}
 	a.call("GET", "/image/v2/tasks", ``, 200) // nabu's own
 	a.call("PUT", "/image/v2/tasks", ``, 405)
+	for _, path := range []string{"/image/../identity", "/image/%2e%2e/identity", "/image/v2/..", "/image/v2/%2E%2e%2Fx", "/image/..%5Cx"} {
+		a.fails("GET", path, ``, 404, "The resource could not be found.")
+	}
+	a.call("GET", "/image/v2/..x/a..", ``, 418)
 }
 
 func TestUpstreamAway(t *testing.T) {
@@ -102,6 +106,7 @@ func TestImagesThatMayNotBeThere(t *testing.T) {
 	const there = "2d3b7b7e-0f5e-4c3c-9d8e-5f0f6a1b2c3d"
 	service := fakeImageService(t, func(w http.ResponseWriter, r *http.Request) {
 		statuses := map[string]int{
+			"/v2": 300, "/v2/images": 200, // no image
 			"/v2/images/" + there: 200, "/v2/images/forbidden": 403, "/v2/images/broken": 500, "/v2/images/moved": 302, "/v2/images/nobody": 401,
 		}
 		status := 404
@@ -115,7 +120,7 @@ func TestImagesThatMayNotBeThere(t *testing.T) {
 	token := []string{"X-Auth-Token", "t1"}
 	a.call("GET", "/v2/images/"+there+"/tasks", ``, 200, token...).is(`{"tasks": []}`)
 	a.fails("GET", "/v2/images/"+there+"/tasks", ``, 404, "No image found with ID "+there)
-	for _, image := range []string{"unknown", "forbidden", "..", "a?b"} {
+	for _, image := range []string{"unknown", "forbidden", ".", "..", "a?b"} {
 		a.fails("GET", "/v2/images/"+url.PathEscape(image)+"/tasks", ``, 404, "No image found with ID "+image, token...)
 	}
 	a.fails("GET", "/v2/images/nobody/tasks", ``, 401, stockTexts[401], token...)
