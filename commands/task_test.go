@@ -57,6 +57,19 @@ func claimTasks(queue domain.QueueID, limit int) commands.ClaimMessages {
 	}}
 }
 
+// What a schema costs is its client's time: nobody waits for it.
+func TestSchemasAreNotCheckedInABatch(t *testing.T) {
+	rules := taskRules(1, false)
+	rules.Types["build"] = domain.TaskType{Check: func(string) error {
+		t.Error("it is checked while others wait")
+		return nil
+	}}
+	made := createTask(rules)
+	made.Task.Type = "build"
+	h := newHouse(t)
+	run(t, h.executor(h.db, worksWith(rules)), made)
+}
+
 // task is a task as clients see it.
 func (h *house) task(id domain.TaskID, now time.Time) domain.Task {
 	h.Helper()

@@ -110,10 +110,9 @@ type NewTask struct {
 	Input     string // JSON text; empty: null
 }
 
-// Check refuses a task that cannot be.
+// Check refuses a task that cannot be, but for what CheckInput looks at.
 func (n NewTask) Check(r TaskRules) error {
-	its, known := r.Types[n.Type]
-	if !known || CheckTaskType(n.Type) != nil {
+	if _, known := r.Types[n.Type]; !known || CheckTaskType(n.Type) != nil {
 		return Errorf(Invalid, "type must be one of the task types that are served")
 	}
 	for _, text := range []struct {
@@ -127,21 +126,28 @@ func (n NewTask) Check(r TaskRules) error {
 			return Errorf(Invalid, "%s must not be longer than %d characters, nor hold a NUL", text.name, text.most)
 		}
 	}
-	if its.Check != nil {
-		if err := its.Check(OrEmpty(n.Input)); err != nil {
-			return Errorf(Invalid, "Provided object does not match schema 'task': %v", err)
-		}
-	}
 	return CheckProject(n.Owner)
+}
+
+// CheckInput refuses an input that contradicts the schema of the task's type. How long that
+// takes is the schema's doing, so it is for whoever asks for the task, before others wait
+// for the decision.
+func (n NewTask) CheckInput(r TaskRules) error {
+	its := r.Types[n.Type]
+	if its.Check == nil {
+		return nil
+	}
+	if err := its.Check(OrEmpty(n.Input)); err != nil {
+		return Errorf(Invalid, "Provided object does not match schema 'task': %v", err)
+	}
+	return nil
 }
 
 // imageOf is the image that an input names; empty: none.
 func imageOf(input string) string {
-	var members struct {
-		ImageID json.RawMessage `json:"image_id"`
-	}
+	var members map[string]json.RawMessage // a field would take the name in any case
 	var image string
-	if json.Unmarshal([]byte(orNull(input)), &members) != nil || json.Unmarshal(members.ImageID, &image) != nil {
+	if json.Unmarshal([]byte(orNull(input)), &members) != nil || json.Unmarshal(members["image_id"], &image) != nil {
 		return ""
 	}
 	return image

@@ -76,6 +76,8 @@ func TestCreateTask(t *testing.T) {
 	}
 	ofImage := of("api_image_import", `{"image_id": "i1"}`)
 	ofImage.ImageID = "i1"
+	inCapitals := of("api_image_import", `{"IMAGE_ID": "i2", "image_id": "i1", "Image_Id": "i3"}`)
+	inCapitals.ImageID = "i1"
 	located := of("location_import", `{"image_id": "i1", "loc_url": null}`)
 	located.ImageID = "i1"
 	tests := map[string]struct {
@@ -93,6 +95,7 @@ func TestCreateTask(t *testing.T) {
 		"an empty import of an image":   {nil, "api_image_import", `{}`, []domain.Event{of("api_image_import", `{}`), incomplete("Input to api_image_import task is empty.")}, ""},
 		"an import of no image":         {nil, "api_image_import", `{"import_req": 1}`, []domain.Event{of("api_image_import", `{"import_req": 1}`), incomplete("Missing required 'image_id' field")}, ""},
 		"an import by no method":        {nil, "api_image_import", `{"image_id": "i1"}`, []domain.Event{ofImage, incomplete("Missing required 'import_req' field")}, ""},
+		"an image in other letters":     {nil, "api_image_import", inCapitals.Input, []domain.Event{inCapitals, incomplete("Missing required 'import_req' field")}, ""},
 		"an empty location":             {nil, "location_import", ``, []domain.Event{of("location_import", ``), incomplete("Input to location_import task is empty.")}, ""},
 		"a location without validation": {nil, "location_import", `{"image_id": "i1", "loc_url": null}`, []domain.Event{located, incomplete("Input does not contain 'validation_data' field")}, ""},
 		"an unknown type":               {nil, "export", `{}`, nil, domain.Invalid},
@@ -125,11 +128,11 @@ func TestTypesOfTasks(t *testing.T) {
 		t.Errorf("the rules are refused: %v", err)
 	}
 	n := domain.NewTask{ID: taskID, Type: "build", Owner: "p1", Input: `{"a":1}`}
-	if err := n.Check(rules); err != nil {
+	if err := n.CheckInput(rules); err != nil {
 		t.Errorf("an input by the schema is refused: %v", err)
 	}
 	n.Input = `{}`
-	if err := n.Check(rules); err == nil || err.Error() != "Provided object does not match schema 'task': a is required" {
+	if err := n.CheckInput(rules); err == nil || err.Error() != "Provided object does not match schema 'task': a is required" {
 		t.Errorf("an input against the schema: %v", err)
 	}
 	for _, name := range []string{"", "events", "a b", "ä", strings.Repeat("x", 31)} {

@@ -30,6 +30,9 @@ func (s *Server) createTask(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := made.CheckInput(s.Images.Tasks); err != nil {
+		return err
+	}
 	if made.Type == domain.TaskImport {
 		if err := s.checkImport(c, made.Input); err != nil {
 			return err
