@@ -214,6 +214,23 @@ func hasLongNumber(body []byte) bool {
 	return false
 }
 
+// nesting is how many objects and arrays stand in each other at most.
+func nesting(text string) (deepest int) {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			i = skipText(text, i) - 1
+		case '{', '[':
+			depth++
+			deepest = max(deepest, depth)
+		case '}', ']':
+			depth--
+		}
+	}
+	return deepest
+}
+
 // integersFit tells whether all integers are of 64 bits, however deep. Numbers with
 // a fraction or an exponent are none.
 func integersFit(text string) bool {

@@ -54,6 +54,10 @@ func (s *Server) createTask(c *call) error {
 	return writeTask(c, http.StatusCreated, task)
 }
 
+// maxImageNesting bounds how deep a body of the Image API is. Workers have to read what is in
+// it with more around it, and Python's parser, say, gives up at a thousand levels.
+const maxImageNesting = 500
+
 // readImageBody reads the body of a request to the Image API that must have one, a JSON object
 // or array. Like Glance it does not look at what the client calls it.
 func (s *Server) readImageBody(r *http.Request, buffer *[]byte) ([]byte, error) {
@@ -71,7 +75,7 @@ func (s *Server) readImageBody(r *http.Request, buffer *[]byte) ([]byte, error) 
 	if !isObject(text) && !isArray(text) {
 		return nil, fault(http.StatusBadRequest, "Unexpected body type. Expected list/dict.")
 	}
-	if hasLongNumber(body) && !integersFit(text) { // no message could hand it out
+	if hasLongNumber(body) && !integersFit(text) || nesting(text) > maxImageNesting { // no message could hand it out
 		return nil, fault(http.StatusBadRequest, "Malformed JSON in request body.")
 	}
 	return []byte(text), nil

@@ -140,9 +140,38 @@ func TestCreateTaskRefused(t *testing.T) {
 	} {
 		a.fails("POST", "/v2/tasks", r.body, 400, r.text)
 	}
+	a.fails("POST", "/v2/tasks", nested(maxImageNesting+1), 400, "Malformed JSON in request body.")
+	a.fails("POST", "/v2/tasks", `{"type": "api_image_import", "input": {}}`, 400, "The project id must be a text of at most 256 characters.", "X-Project-Id", "p\xff")
 	a.fails("POST", "/v2/tasks", `{"type": "api_image_import", "input": {}}`, 400, "A task needs a project to belong to: the X-Project-Id header is required.", "X-Project-Id", "")
 	a.fails("POST", "/v2/tasks", strings.Repeat(" ", domain.DefaultLimits().MaxMessagesPostSize+1), 413, "The body of your request was too large for this server.")
 	a.recorded()
+}
+
+// nested is a task of so many levels.
+func nested(levels int) string {
+	return `{"type": "api_image_import", "input": {"image_id": "]", "import_req": ` +
+		strings.Repeat("[", levels-2) + strings.Repeat("]", levels-2) + `}}`
+}
+
+func TestDeepTasksAreHandedOut(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.call("POST", "/v2/tasks", nested(maxImageNesting), 201)
+	var claimed struct{ Messages []any }
+	a.call("POST", "/v2/queues/tasks.api_image_import/claims", ``, 201, "X-Project-Id", "service").into(&claimed)
+	if len(claimed.Messages) != 1 {
+		t.Errorf("claimed %v", claimed)
+	}
+}
+
+// A project that no database can look for is nobody's.
+func TestProjectsThatAreNoText(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, withPolicy(t, `"tasks_api_access": "@"`))
+	broken := []string{"X-Roles", "member,reader", "X-Project-Id", "p\xff"}
+	for _, path := range []string{"/v2/tasks", "/image/v2/tasks?owner=p1", "/v2/tasks/" + ours, "/v2/images/x/tasks", "/v2/schemas/task"} {
+		a.fails("GET", path, ``, 400, "The project id must be a text of at most 256 characters.", broken...)
+	}
 }
 
 func TestTaskChunkedBodies(t *testing.T) {
