@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -135,18 +136,21 @@ func (c *taskColumns) rest() []any {
 const taskRead = `t.id, t.type, t.status, t.owner, t.user_id, t.request_id, t.image_id, t.message, t.worker, t.attempts,
     t.handed, t.deadline, t.created_at, t.updated_at, nullif(t.expires_at, '-infinity')`
 
+// taskReadSmall is taskRead without what may be large.
+var taskReadSmall = strings.Replace(taskRead, `t.message`, `''`, 1)
+
 // loadTasks: $1 tasks by id, with all they have, $2 by the message that hands them out,
 // without what may be large.
 var loadTasks = `
 SELECT ` + taskRead + `, t.input, t.result, ` + eventstore.LastVersion("'task/' || t.id") + `, true
 FROM unnest($1::uuid[]) AS asked (id) JOIN tasks t USING (id)
 UNION ALL
-SELECT ` + taskRead + `, NULL, NULL, ` + eventstore.LastVersion("'task/' || t.id") + `, false
+SELECT ` + taskReadSmall + `, NULL, NULL, ` + eventstore.LastVersion("'task/' || t.id") + `, false
 FROM unnest($2::uuid[]) AS asked (handed) JOIN tasks t USING (handed)`
 
 // Tasks finds tasks by id, and by the message that hands them out, expired ones as well,
-// and the versions of their streams. What is large of the others (input and result) is not
-// loaded.
+// and the versions of their streams. What is large of the others (input, result and message)
+// is not loaded.
 func (States) Tasks(
 	ctx context.Context, tx eventstore.Tx, ids []domain.TaskID, handed []domain.MessageID,
 ) (map[domain.TaskID]eventstore.Versioned[domain.Task], error) {

@@ -241,6 +241,37 @@ func TestTasksOfAnImage(t *testing.T) {
 	}
 }
 
+// What many large tasks cost is bounded, in lists with pages and in the one without.
+func TestLargeTasksAreListed(t *testing.T) {
+	h := newHouse(t)
+	if _, err := h.db.Exec(`
+INSERT INTO tasks (id, type, status, owner, user_id, request_id, image_id, input, message, worker, attempts, created_at, updated_at, expires_at)
+SELECT gen_random_uuid(), 'import', 'pending', 'p1', '', '', 'i' || n / 100, repeat('x', 1 << 20), repeat('m', 1000), '', 0,
+    $1::timestamptz + interval '1 second' * n, $1, '-infinity'
+FROM generate_series(91, 110) AS n`, h.now); err != nil {
+		h.Fatal(err)
+	}
+	got, err := h.views.ImageTasks(t.Context(), "i1", "p1", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 || !got[0].Created.Equal(h.now.Add(110*time.Second)) || len(got[3].Input) != 1<<20 {
+		t.Errorf("of 11 tasks of an image %d are listed", len(got))
+	}
+	page, err := h.views.Tasks(t.Context(), projections.TaskList{All: true, Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, its := range page {
+		if its.Message != "" || its.Input != "" {
+			t.Fatalf("a list has read %d bytes that it does not show", len(its.Message)+len(its.Input))
+		}
+	}
+	if len(page) != 20 {
+		t.Errorf("%d tasks are listed", len(page))
+	}
+}
+
 // BenchmarkTaskPage reads a page in the middle of a list, by each key and filter, in small
 // and in large tables: that must not matter.
 func BenchmarkTaskPage(b *testing.B) {

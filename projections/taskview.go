@@ -44,8 +44,8 @@ type TaskList struct {
 // taskUnexpired: a task that is there for clients, at a time that is the first parameter.
 const taskUnexpired = `(t.expires_at = '-infinity' OR t.expires_at > coalesce($1::timestamptz, statement_timestamp()))`
 
-// Tasks lists tasks that have not expired, without what is large of them: their inputs and
-// results. They are in the order of the key, and of making where that is equal. What a task
+// Tasks lists tasks that have not expired, without what is large of them: their inputs,
+// results and messages. They are in the order of the key, and of making where that is equal. What a task
 // has not got comes before all else.
 func (v *Views) Tasks(ctx context.Context, list TaskList) ([]Task, error) {
 	q := taskQuery{args: []any{v.now()}, where: []string{taskUnexpired}}
@@ -110,7 +110,7 @@ func (q *taskQuery) page(list TaskList) string {
 		}
 		q.where = append(q.where, `(t.`+strings.Join(columns, `, t.`)+`) `+beyond+` (`+strings.Join(at, `, `)+`)`)
 	}
-	return `SELECT ` + taskRead + ` FROM tasks t
+	return `SELECT ` + taskReadSmall + ` FROM tasks t
 WHERE ` + strings.Join(q.where, ` AND `) + `
 ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + q.parameter(list.Limit)
 }
@@ -183,20 +183,32 @@ SELECT `+taskRead+`, t.input, t.result FROM tasks t WHERE `+taskUnexpired+` AND 
 	return t, true, nil
 }
 
-// maxImageTasks bounds a list that has no pages.
-const maxImageTasks = 1000
+// Bounds of a list that has no pages, which anybody may ask for: in tasks, and in bytes of
+// what is large of them. The last task that is listed may go over it.
+const (
+	maxImageTasks     = 1000
+	maxImageTaskBytes = 4 << 20
+)
 
 // ImageTasks lists the tasks of an image that have not expired, with all they have: those
-// of a project, or of all; the last ones, if there are very many.
+// of a project, or of all; the last ones, if there are very many or they are very large.
 func (v *Views) ImageTasks(ctx context.Context, image, owner string, all bool) ([]Task, error) {
 	if image == "" || !utf8.ValidString(image) || strings.ContainsRune(image, 0) {
 		return nil, nil
 	}
 	return v.tasks(ctx, `
-SELECT `+taskRead+`, t.input, t.result FROM tasks t
-WHERE `+taskUnexpired+` AND t.image_id = $2 AND ($3 OR t.owner = $4)
-ORDER BY t.created_at DESC, t.id DESC LIMIT $5`,
-		[]any{v.now(), image, all, owner, maxImageTasks}, func(rows *sql.Rows, t *domain.Task) error {
+SELECT `+taskRead+`, t.input, t.result
+FROM (
+    SELECT t.*, sum(octet_length(t.message) + coalesce(octet_length(t.input), 0) + coalesce(octet_length(t.result), 0))
+        OVER (ORDER BY t.created_at DESC, t.id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+    FROM (
+        SELECT * FROM tasks t WHERE `+taskUnexpired+` AND t.image_id = $2 AND ($3 OR t.owner = $4)
+        ORDER BY t.created_at DESC, t.id DESC LIMIT $5
+    ) AS t
+) AS t
+WHERE coalesce(t.before, 0) < $6
+ORDER BY t.created_at DESC, t.id DESC`,
+		[]any{v.now(), image, all, owner, maxImageTasks, maxImageTaskBytes}, func(rows *sql.Rows, t *domain.Task) error {
 			var input, result sql.NullString
 			err := readTask(rows, t, &input, &result)
 			t.Input, t.Result = input.String, result.String
