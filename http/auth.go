@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"nabu/domain"
 )
 
 // Caller is who a request comes from.
@@ -28,6 +30,14 @@ func (c Caller) actor() string {
 		return "signed-url:" + c.Signature[:16]
 	}
 	return c.User
+}
+
+// checkProject refuses a project that cannot be one. None at all is not its business.
+func (c Caller) checkProject() error {
+	if c.Project != "" && domain.CheckProject(c.Project) != nil {
+		return domain.Errorf(domain.Invalid, "The project id must be a text of at most %d characters.", domain.MaxProject)
+	}
+	return nil
 }
 
 // Authenticator tells who a request comes from, or refuses it.

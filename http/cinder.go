@@ -183,6 +183,9 @@ func (s *Server) checkedAsCinder(r route) echo.HandlerFunc {
 		if its.caller, err = s.authenticate(c.Request()); err != nil {
 			return err
 		}
+		if err := its.caller.checkProject(); err != nil {
+			return err
+		}
 		project, named := c.Param("project"), slices.Contains(c.ParamNames(), "project")
 		if named && !projectInPath.MatchString(project) {
 			return errNoNamedRoute

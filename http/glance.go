@@ -255,8 +255,8 @@ func (s *Server) checkedAsGlance(r route) echo.HandlerFunc {
 		if its.caller, err = s.authenticate(c.Request()); err != nil {
 			return err
 		}
-		if its.caller.Project != "" && domain.CheckProject(its.caller.Project) != nil {
-			return fault(http.StatusBadRequest, "The project id must be a text of at most %d characters.", domain.MaxProject)
+		if err := its.caller.checkProject(); err != nil {
+			return err
 		}
 		if len(c.Request().Header.Get(headerRequestID)) > maxRequestIDLength {
 			return fault(http.StatusRequestHeaderFieldsTooLarge, "")

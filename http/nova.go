@@ -122,6 +122,9 @@ func (s *Server) checkedAsNova(r route) echo.HandlerFunc {
 		if its.caller, err = s.authenticate(c.Request()); err != nil {
 			return err
 		}
+		if err := its.caller.checkProject(); err != nil {
+			return err
+		}
 		its.version = computeVersions.min
 		if !isLegacyCompute(c) { // which has no microversions, and does not speak of them
 			if its.version, err = computeVersions.choose(c.Request().Header, c.Response().Header()); err != nil {

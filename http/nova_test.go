@@ -266,6 +266,7 @@ func TestTheOrderOfRefusals(t *testing.T) {
 	got.has("OpenStack-API-Version", "")
 	got = a.faulty("POST", eventsPath, `{`, 406, "computeFault", "Version 2.105 is not supported by the API. Minimum is 2.1 and maximum is 2.104.", with(xml, member, []string{"X-OpenStack-Nova-API-Version", "2.105"})...)
 	got.has("X-OpenStack-Nova-API-Version", "2.105")
+	a.faulty("POST", eventsPath, novaSample(t, "ok-request"), 400, "badRequest", "The project id must be a text of at most 256 characters.", "X-Project-Id", "p\xff")
 	a.faulty("POST", eventsPath, `{`, 415, "badMediaType", "Unsupported Content-Type", with(xml, member)...)
 	a.faulty("POST", eventsPath, `{`, 400, "badRequest", "Malformed request body", member...)
 	a.faulty("POST", eventsPath, `{}`, 400, "badRequest", "'events' is a required property", member...)

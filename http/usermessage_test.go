@@ -132,6 +132,8 @@ func TestDeleteUserMessage(t *testing.T) {
 func TestVolumeErrors(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
+	a.volume("GET", "/v3/messages", "", 400, "X-Project-Id", "p\xff").
+		faults("badRequest", "The project id must be a text of at most 256 characters.")
 	id := a.tells("a1", `{"action_id": "001"}`)
 	for _, path := range []string{"/v3/a1/messages", "/v3/messages", "/v3/a1/messages/" + id, "/v3/messages/" + id, "/volume/v3/messages"} {
 		for _, version := range []string{"", "volume 3.0", "volume 3.2", "compute 2.1"} {
