@@ -160,7 +160,7 @@ func TestGlancesFailuresTellNothing(t *testing.T) {
 		"a database away":      {context.DeadlineExceeded, 503, stockTexts[503]},
 		"an error with a code": {domain.Errorf(domain.Unavailable, "not now"), 503, "not now"},
 	} {
-		a := newAPI(t, func(cfg *Config) { cfg.Views = brokenTasks{cfg.Views, r.err} })
+		a := newAPI(t, func(cfg *Config) { cfg.Views = brokenTasks{cfg.Views, r.err} }).alone()
 		if got := a.fails("GET", path, ``, r.status, r.text); strings.Contains(got.body, "secret") {
 			t.Errorf("%s: %s", name, got.body)
 		}
