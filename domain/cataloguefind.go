@@ -83,7 +83,7 @@ func (c *Catalogue) findEvent(n NewUserMessage) (f found, err error) {
 		_, knownDetail := c.details[f.detail]
 		if ids[0] != '_' || ids[4] != '_' || !knownAction || !knownDetail || act.service.Name != s.Name ||
 			!slices.Contains(s.ResourceTypes, f.resourceType) {
-			break
+			continue // another service's name may begin like this one's
 		}
 		if n.ResourceType != "" && !strings.EqualFold(n.ResourceType, f.resourceType) {
 			return f, Errorf(Invalid, "resource_type must be that of event_id")
