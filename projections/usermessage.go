@@ -18,8 +18,9 @@ var UserMessages = Projection{Name: "user_messages", DDL: mustDDL("usermessages"
 // userMessageRow is the last word of a slice of history on one user message.
 type userMessageRow struct {
 	domain.UserMessage
-	position   int64 // where it was recorded; 0: not within the slice
-	gone, made bool
+	position int64 // where it was recorded; 0: not within the slice
+	made     bool  // within the slice, and not gone at its end
+	gone     bool  // one from before the slice has gone, even if another project made one with its id
 }
 
 // foldUserMessages is the last word on each user message, in the order of first mention.
@@ -45,7 +46,8 @@ func foldUserMessages(history []eventstore.RecordedEvent) []*userMessageRow {
 		case domain.UserMessageDeleted:
 			row(e.ID, e)
 		case domain.UserMessageExpired:
-			row(e.ID, e).gone = true
+			r := row(e.ID, e)
+			r.gone, r.made = r.gone || !r.made, false
 		}
 	}
 	return rows
@@ -58,13 +60,13 @@ func applyToUserMessages(ctx context.Context, tx eventstore.Tx, history []events
 	}
 	var gone, deleted, made userMessageColumns
 	for _, r := range rows {
-		switch {
-		case r.gone && !r.made:
+		if r.gone {
 			gone.add(r)
-		case r.gone: // it came and went within the slice
-		case r.made:
+		}
+		if r.made {
 			made.add(r)
-		default:
+		}
+		if !r.gone && !r.made && r.Deleted {
 			deleted.add(r)
 		}
 	}

@@ -295,3 +295,32 @@ func BenchmarkUserMessagePage(b *testing.B) {
 		}
 	}
 }
+
+// TestAnIDThatTwoProjectsHadInTurn: what one project's message leaves behind when it expires
+// is another project's to take, also where both stand in one slice of the history.
+func TestAnIDThatTwoProjectsHadInTurn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	id, rules := uuid.New(), domain.DefaultUserMessageRules()
+	rules.TTL = time.Minute
+	tell := func(project string) {
+		run(h, commands.RecordUserMessage{Rules: rules, Message: domain.NewUserMessage{Project: project, ID: id, Named: true, Action: "001"}})
+	}
+	tell("p")
+	h.now = h.now.Add(2 * time.Minute)
+	run(h, commands.SweepUserMessages{Project: "p", IDs: []domain.UserMessageID{id}})
+	tell("q")
+	for _, slice := range []int{1, 2, 1000} {
+		if found := h.check(slice); len(found) > 0 {
+			t.Errorf("in slices of %d a check finds %v", slice, found)
+		}
+		before := h.tables()
+		h.rebuild(slice)
+		if diff := gocmp.Diff(before, h.tables()); diff != "" {
+			t.Errorf("in slices of %d (-live +rebuilt):\n%s", slice, diff)
+		}
+	}
+	if _, exists, err := h.views.UserMessage(t.Context(), id, "q", false); err != nil || !exists {
+		t.Errorf("the second message is there: %v, %v", exists, err)
+	}
+}
