@@ -54,7 +54,7 @@ type Needs struct {
 	// is changed.
 	Tells   *domain.TaskRules
 	Servers []domain.ServerID // by id
-	Hosts   []string          // that servers may be on afterwards
+	Hosts   []SeenOn          // that servers may be on afterwards
 	// Dispatches are the rules by which external events of the servers are posted to their
 	// hosts; nil: none are.
 	Dispatches *domain.EventRules

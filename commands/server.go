@@ -23,10 +23,16 @@ func (c AssignServers) Needs() Needs {
 		needs.Servers = append(needs.Servers, o.ID)
 		needs.Size += rowSize + len(o.Host) + len(o.Node) + len(o.SourceHost) + len(o.DestHost) + len(o.State)
 		for _, its := range o.Hosts() {
-			needs.Hosts = append(needs.Hosts, its.Host)
+			needs.Hosts = append(needs.Hosts, SeenOn{o.ID, its.Host})
 		}
 	}
 	return needs
+}
+
+// SeenOn is a server and a host that it may be on after a command.
+type SeenOn struct {
+	Server domain.ServerID
+	Host   string
 }
 
 // Decide takes in all observations or none.
@@ -188,18 +194,20 @@ func (e *Executor) loadServers(ctx context.Context, w *work) (err error) {
 // hostQueues are the queues that external events may be posted to.
 func (w *work) hostQueues() []domain.QueueID {
 	queues := map[domain.QueueID]bool{}
+	var seen map[domain.ServerID][]string // by the batch itself
 	for _, p := range w.commands {
 		rules := p.needs.Dispatches
-		if rules == nil {
+		if rules == nil || rules.Forward {
 			continue
+		}
+		if seen == nil {
+			seen = w.seenOn()
 		}
 		for _, id := range p.needs.Servers {
 			for _, queue := range rules.Queues(w.state.Server(id)) {
 				queues[queue] = true
 			}
-		}
-		for _, other := range w.commands {
-			for _, host := range other.needs.Hosts {
+			for _, host := range seen[id] {
 				queues[rules.QueueOf(host)] = true
 			}
 		}
@@ -209,6 +217,17 @@ func (w *work) hostQueues() []domain.QueueID {
 		ids = append(ids, id)
 	}
 	return ids
+}
+
+// seenOn are the hosts that commands of the batch say of each server.
+func (w *work) seenOn() map[domain.ServerID][]string {
+	seen := map[domain.ServerID][]string{}
+	for _, p := range w.commands {
+		for _, its := range p.needs.Hosts {
+			seen[its.Server] = append(seen[its.Server], its.Host)
+		}
+	}
+	return seen
 }
 
 // watching is what a batch knows of servers.

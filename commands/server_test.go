@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/eventstore"
 	"nabu/projections"
 )
 
@@ -94,6 +96,50 @@ func TestAHostThatIsNewInTheBatch(t *testing.T) {
 		t.Errorf("the host got %+v", taken)
 	}
 	h.sound()
+}
+
+// TestEventsPayNothingForOtherServers: what a batch says of where other servers are loads no
+// queue for the events in it.
+func TestEventsPayNothingForOtherServers(t *testing.T) {
+	h := newHouse(t)
+	asked := &askedForQueues{}
+	e := h.executor(nil, func(cfg *commands.Config) { cfg.Loader = asked })
+	server := uuid.New()
+	run(t, e, observed(server, domain.Whereabouts{Host: "c1"}))
+	seed := commands.AssignServers{}
+	for i := range 100 {
+		seed.Observations = append(seed.Observations, domain.Observation{
+			ID: uuid.New(), Whereabouts: domain.Whereabouts{Host: fmt.Sprintf("other%d", i)}, Source: "api",
+		})
+	}
+	var assigned []domain.Server
+	var codes []domain.EventCode
+	errs := h.gathered(e, runner(h, e, seed, &assigned), runner(h, e, dispatch(changed(server)), &codes))
+	if errs[0] != nil || errs[1] != nil || len(codes) != 1 || codes[0] != 200 || len(assigned) != 100 {
+		t.Fatalf("%v %v, %d assigned", errs, codes, len(assigned))
+	}
+	if !asked.queues["nova-events.c1"] || asked.queues["nova-events.other7"] {
+		t.Errorf("loaded the queues %v", asked.queues)
+	}
+	h.sound()
+}
+
+// askedForQueues keeps which queues are loaded.
+type askedForQueues struct {
+	projections.States
+	queues map[string]bool // by the executor's goroutine; read while that has nothing to do
+}
+
+func (l *askedForQueues) Queues(
+	ctx context.Context, tx eventstore.Tx, ids []domain.QueueID,
+) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error) {
+	if l.queues == nil {
+		l.queues = map[string]bool{}
+	}
+	for _, id := range ids {
+		l.queues[id.Name] = true
+	}
+	return l.States.Queues(ctx, tx, ids)
 }
 
 // TestEventsInQueuesThatEncrypt are sealed like any message.
