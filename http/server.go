@@ -57,7 +57,7 @@ type Views interface {
 	Task(ctx context.Context, id domain.TaskID) (t projections.Task, exists bool, err error)
 	UserMessages(ctx context.Context, list projections.UserMessageList) ([]projections.UserMessage, error)
 	UserMessage(ctx context.Context, id domain.UserMessageID, project string, all bool) (m projections.UserMessage, exists bool, err error)
-	NewUserMessages(ctx context.Context, list projections.UserMessageList, after int64) ([]projections.UserMessage, error)
+	NewUserMessages(ctx context.Context, list projections.UserMessageList, after int64) (page []projections.UserMessage, reached int64, err error)
 	LastUserMessage(ctx context.Context) (position int64, err error)
 	ImageTasks(ctx context.Context, image, owner string, all bool) ([]projections.Task, error)
 	Servers(ctx context.Context, list projections.ServerList) ([]domain.Server, error)

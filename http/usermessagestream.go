@@ -122,8 +122,9 @@ func (o *userMessageStream) begin() {
 func (o *userMessageStream) catchUp() error {
 	for {
 		var page []projections.UserMessage
+		var reached int64
 		err := o.inTurn(o.Request().Context(), func() (err error) {
-			page, err = o.Views.NewUserMessages(o.Request().Context(), o.list, o.after)
+			page, reached, err = o.Views.NewUserMessages(o.Request().Context(), o.list, o.after)
 			return err
 		})
 		if err != nil {
@@ -137,8 +138,8 @@ func (o *userMessageStream) catchUp() error {
 			if err := o.write(fmt.Sprintf("id: %d\nevent: user-message\ndata: %s\n\n", m.Position, text)); err != nil {
 				return err
 			}
-			o.after = m.Position
 		}
+		o.after = reached
 		if len(page) < o.list.Limit {
 			return nil
 		}

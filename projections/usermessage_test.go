@@ -324,3 +324,39 @@ func TestAnIDThatTwoProjectsHadInTurn(t *testing.T) {
 		t.Errorf("the second message is there: %v, %v", exists, err)
 	}
 }
+
+// TestNewUserMessagesAreLookedAtOnce: who follows a list that leaves much out need not have
+// that read again each time, and misses nothing for it.
+func TestNewUserMessagesAreLookedAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	tell := func(level string) {
+		run(h, commands.RecordUserMessage{Rules: domain.DefaultUserMessageRules(), Message: domain.NewUserMessage{
+			Project: "p", ID: uuid.New(), Action: "001", Level: level,
+		}})
+	}
+	list := projections.UserMessageList{Project: "p", Limit: 2, Filters: []projections.UserMessageFilter{{Column: "message_level", Value: "INFO"}}}
+	var after int64
+	follow := func(want int) {
+		t.Helper()
+		page, reached, err := h.views.NewUserMessages(t.Context(), list, after)
+		if err != nil || len(page) != want || reached <= after {
+			t.Fatalf("from %d to %d, %d messages, want %d: %v", after, reached, len(page), want, err)
+		}
+		after = reached
+	}
+	tell("ERROR")
+	tell("ERROR")
+	follow(0)
+	if last, err := h.views.LastUserMessage(t.Context()); err != nil || after != last {
+		t.Errorf("looked as far as %d of %d: %v", after, last, err)
+	}
+	for _, level := range []string{"INFO", "ERROR", "INFO", "INFO", "ERROR"} {
+		tell(level)
+	}
+	follow(2)
+	follow(1)
+	if _, reached, err := h.views.NewUserMessages(t.Context(), list, after); err != nil || reached != after {
+		t.Errorf("went from %d to %d without news: %v", after, reached, err)
+	}
+}

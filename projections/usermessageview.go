@@ -101,17 +101,34 @@ ORDER BY ` + strings.Join(keys, ", ") + ` LIMIT ` + q.parameter(l.Limit) + ` OFF
 	return statement, q.args, true
 }
 
-// NewUserMessages lists user messages that were recorded behind a position, in that order.
-// Of the list, its order, marker and offset play no role.
-func (v *Views) NewUserMessages(ctx context.Context, list UserMessageList, after int64) ([]UserMessage, error) {
+// NewUserMessages lists user messages that were recorded behind a position, in that order, and
+// tells how far it has looked: there was none other of the list up to there. Of the list, its
+// order, marker and offset play no role.
+func (v *Views) NewUserMessages(ctx context.Context, list UserMessageList, after int64) (page []UserMessage, reached int64, err error) {
 	q := list.where()
 	if q.none {
-		return nil, nil
+		return nil, after, nil
+	}
+	reached = after
+	if len(list.Filters) > 0 { // or what they leave out would be read again each time
+		last, err := v.LastUserMessage(ctx)
+		if err != nil {
+			return nil, after, err
+		}
+		reached = max(reached, last)
 	}
 	statement := `SELECT ` + userMessageRead + `, m.position FROM user_messages m
 WHERE ` + strings.Join(q.conditions, ` AND `) + ` AND m.position > ` + q.parameter(after) + `
 ORDER BY m.position LIMIT ` + q.parameter(list.Limit)
-	return v.userMessages(ctx, statement, q.args)
+	if page, err = v.userMessages(ctx, statement, q.args); err != nil {
+		return nil, after, err
+	}
+	if n := len(page); n > 0 && n == list.Limit {
+		reached = page[n-1].Position
+	} else if n > 0 {
+		reached = max(reached, page[n-1].Position)
+	}
+	return page, reached, nil
 }
 
 // LastUserMessage is the position behind which all user messages are new; 0: any.
