@@ -215,10 +215,15 @@ var pageParameters = []string{"limit", "offset", "marker", "sort", "sort_key", "
 // what others than administrators may name is bounded in later versions.
 func (s *Server) readUserMessageFilters(c *call, asked query, admin bool) ([]projections.UserMessageFilter, error) {
 	var names []string
+	values := map[string]string{} // the last one of each counts
 	for _, p := range asked {
-		if !slices.Contains(pageParameters, p.name) && !slices.Contains(names, p.name) {
+		if slices.Contains(pageParameters, p.name) {
+			continue
+		}
+		if _, known := values[p.name]; !known {
 			names = append(names, p.name)
 		}
+		values[p.name] = p.value
 	}
 	if c.version.atLeast(filterRulesSince) {
 		var err error
@@ -232,7 +237,7 @@ func (s *Server) readUserMessageFilters(c *call, asked query, admin bool) ([]pro
 		if c.version.atLeast(partialFiltersSince) {
 			column, part = strings.CutSuffix(name, "~")
 		}
-		filters = append(filters, projections.UserMessageFilter{Column: column, Value: asked.text(name), Part: part})
+		filters = append(filters, projections.UserMessageFilter{Column: column, Value: values[name], Part: part})
 	}
 	return filters, nil
 }
