@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -34,6 +35,7 @@ const (
 	claimLimit = 20
 	claimWait  = 20 // seconds that a claim waits for events
 	errorPause = 2 * time.Second
+	callTime   = claimWait*time.Second + 30*time.Second // until a connection counts as lost
 )
 
 // agent gets the events of a host.
@@ -44,6 +46,7 @@ type agent struct {
 	client string // how the agent calls itself
 	wait   int    // seconds that a claim waits for events
 	pause  time.Duration
+	most   time.Duration // that a call may take; 0: callTime
 	done   *journal
 	act    func(context.Context, event) error
 	log    func(error)
@@ -81,7 +84,7 @@ func (a *agent) once(ctx context.Context) error {
 	var claimed struct {
 		Messages []struct {
 			Href string // with the claim's id
-			Body event
+			Body json.RawMessage
 		}
 	}
 	path := fmt.Sprintf("/v2/queues/%s/claims?limit=%d&wait=%d", a.queue, claimLimit, a.wait)
@@ -89,8 +92,11 @@ func (a *agent) once(ctx context.Context) error {
 		return err
 	}
 	for _, m := range claimed.Messages {
-		if err := a.handle(ctx, m.Body); err != nil {
-			return fmt.Errorf("event %s: %w", m.Body.ID, err) // it is claimed again later
+		var e event
+		if err := json.Unmarshal(m.Body, &e); err != nil {
+			a.log(fmt.Errorf("message %s is no event: %w", m.Href, err)) // and stands in the way of those that are
+		} else if err := a.handle(ctx, e); err != nil {
+			return fmt.Errorf("event %s: %w", e.ID, err) // it is claimed again later
 		}
 		if err := a.call(ctx, http.MethodDelete, m.Href, "", nil); err != nil {
 			return err
@@ -130,6 +136,8 @@ func (a *agent) call(ctx context.Context, method, path, body string, into any) e
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.most, callTime))
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader([]byte(body)))
 	if err != nil {
 		return err
