@@ -32,7 +32,7 @@ func (c CreateTask) Decide(s *State, at domain.Moment) (made domain.Task, events
 	if err != nil {
 		return made, nil, err
 	}
-	if err := s.sealLast(queue, events); err != nil {
+	if err := s.sealPosts(events); err != nil {
 		return made, nil, err
 	}
 	made.Apply(at.Time, events[0])
@@ -237,21 +237,6 @@ func (e *Executor) loadTaskQueues(ctx context.Context, w *work, rules []*domain.
 	return nil
 }
 
-// sealLast seals the messages that were posted last, if their queue encrypts.
-func (s *State) sealLast(queue domain.QueueID, events []domain.Event) error {
-	last := len(events) - 1
-	posted, isPost := events[last].(domain.MessagesPosted)
-	if !isPost || !s.Queue(queue).Encrypts() {
-		return nil
-	}
-	posted, err := s.seal(queue, posted)
-	if err != nil {
-		return err
-	}
-	events[last] = posted
-	return nil
-}
-
 // tell adds to what was decided about tasks the messages that tell their owners, in queues
 // and as user messages, if the rules want that. What cannot be told, because the owner's queue takes no such message, is
 // not: nobody else is to wait for that.
@@ -272,7 +257,7 @@ func (s *State) tell(rules domain.TaskRules, events []domain.Event, at domain.Mo
 			}
 		}
 		posted, err := its.Post(q, s.Limits, domain.Moment{Position: at.Position + int64(len(events)), Time: at.Time})
-		if err == nil && s.sealLast(queue, posted) == nil {
+		if err == nil && s.sealPosts(posted) == nil {
 			events = append(events, posted...)
 		}
 	}

@@ -212,7 +212,7 @@ func (s *State) refuse(queue domain.QueueID, messages []refusedMessage, events [
 		post.Salts = append(post.Salts, binary.BigEndian.Uint64(m.ID[8:]))
 	}
 	posted, err := s.Queue(queue).Post(post, s.Limits, domain.Moment{Position: at.Position + int64(len(events)), Time: at.Time})
-	if err != nil || s.sealLast(queue, posted) != nil {
+	if err != nil || s.sealPosts(posted) != nil {
 		return events
 	}
 	return append(events, posted...)

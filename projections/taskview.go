@@ -234,18 +234,24 @@ ORDER BY due.since LIMIT $2`, v.now(), most)
 	if err != nil {
 		return nil, fmt.Errorf("list due tasks: %w", err)
 	}
-	defer rows.Close()
-	due := map[string][]domain.TaskID{}
-	for rows.Next() {
-		var owner string
-		var id domain.TaskID
-		if err := rows.Scan(&owner, &id); err != nil {
-			return nil, fmt.Errorf("list due tasks: %w", err)
-		}
-		due[owner] = append(due[owner], id)
-	}
-	if err := rows.Err(); err != nil {
+	due, err := idsByProject(rows)
+	if err != nil {
 		return nil, fmt.Errorf("list due tasks: %w", err)
 	}
 	return due, nil
+}
+
+// idsByProject reads rows of a project and an id.
+func idsByProject(rows *sql.Rows) (map[string][]uuid.UUID, error) {
+	defer rows.Close()
+	ids := map[string][]uuid.UUID{}
+	for rows.Next() {
+		var project string
+		var id uuid.UUID
+		if err := rows.Scan(&project, &id); err != nil {
+			return nil, err
+		}
+		ids[project] = append(ids[project], id)
+	}
+	return ids, rows.Err()
 }

@@ -167,17 +167,8 @@ WHERE m.expires_at < coalesce($1::timestamptz, statement_timestamp()) ORDER BY m
 	if err != nil {
 		return nil, fmt.Errorf("list expired user messages: %w", err)
 	}
-	defer rows.Close()
-	expired := map[string][]domain.UserMessageID{}
-	for rows.Next() {
-		var project string
-		var id domain.UserMessageID
-		if err := rows.Scan(&project, &id); err != nil {
-			return nil, fmt.Errorf("list expired user messages: %w", err)
-		}
-		expired[project] = append(expired[project], id)
-	}
-	if err := rows.Err(); err != nil {
+	expired, err := idsByProject(rows)
+	if err != nil {
 		return nil, fmt.Errorf("list expired user messages: %w", err)
 	}
 	return expired, nil
