@@ -99,7 +99,7 @@ func (k Checking) compare(ctx context.Context, c *copying) error {
 		return err
 	}
 	c.report(Comparing)
-	if err := c.finish(ctx, tx); err != nil {
+	if err := c.finish(ctx, tx, c.head); err != nil {
 		return err
 	}
 	shapes, err := k.compareShapes(ctx, tx)

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -70,7 +71,8 @@ type copying struct {
 	conn        *sql.Conn
 	schema      string
 	projections []Projection
-	slice       int // most events of a slice
+	slice       int  // most events of a slice
+	restless    bool // there is no time for rests
 	position    int64
 	head        int64
 	step        Step
@@ -253,6 +255,9 @@ func (c *copying) advance(ctx context.Context, upto int64) error {
 			return err
 		}
 		c.report(c.step)
+		if c.restless {
+			continue
+		}
 		rest := time.NewTimer(time.Since(began) / sliceRest)
 		select {
 		case <-rest.C:
@@ -269,34 +274,40 @@ type piece struct {
 	err    error
 }
 
-// read cuts the history into slices. It ends with ctx.
+// read reads the history in slices. It ends with ctx.
 func read(ctx context.Context, tx eventstore.Tx, after, upto int64, most int, pieces chan<- piece) {
-	var events []eventstore.RecordedEvent
-	bytes := 0
-	send := func(p piece) bool {
+	for events, err := range inSlices(eventstore.ReadAll(ctx, tx, after, upto), most) {
 		select {
-		case pieces <- p:
-			return true
+		case pieces <- piece{events, err}:
 		case <-ctx.Done():
-			return false
-		}
-	}
-	for e, err := range eventstore.ReadAll(ctx, tx, after, upto) {
-		if err != nil {
-			send(piece{err: err})
 			return
 		}
-		events, bytes = append(events, e), bytes+size(e.Event)
-		if len(events) < most && bytes < sliceBytes {
-			continue
-		}
-		if !send(piece{events: events}) {
-			return
-		}
-		events, bytes = nil, 0
 	}
-	if len(events) > 0 {
-		send(piece{events: events})
+}
+
+// inSlices cuts history into slices of so many events, and of sliceBytes, at most. An error
+// ends the sequence.
+func inSlices(history iter.Seq2[eventstore.RecordedEvent, error], most int) iter.Seq2[[]eventstore.RecordedEvent, error] {
+	return func(yield func([]eventstore.RecordedEvent, error) bool) {
+		var slice []eventstore.RecordedEvent
+		bytes := 0
+		for e, err := range history {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			slice, bytes = append(slice, e), bytes+size(e.Event)
+			if len(slice) < most && bytes < sliceBytes {
+				continue
+			}
+			if !yield(slice, nil) {
+				return
+			}
+			slice, bytes = nil, 0
+		}
+		if len(slice) > 0 {
+			yield(slice, nil)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/google/uuid"
@@ -174,21 +175,60 @@ ORDER BY relname DESC`, schema, c.schema)
 	return tables, rows.Err()
 }
 
-// catchUp folds what has come since, until there is so little that a swap may begin. Each
-// round has less to do than the one before, as long as folding is faster than appending.
+// catchUp folds what has come since, until there is so little that a swap may begin. As
+// long as each round leaves half of what the one before left, clients notice nothing. When
+// it does not, the rebuild takes no more rests; and when they still append faster than it
+// folds, they wait for it, a moment at a time. A check makes nobody wait: it folds the rest
+// when it compares.
 func (c *copying) catchUp(ctx context.Context) error {
-	for {
+	for last, slow := int64(math.MaxInt64), 0; ; {
 		if err := c.look(ctx, c.conn); err != nil {
 			return err
 		}
-		if c.head-c.position <= closeEnough {
+		missing := c.head - c.position
+		if missing <= closeEnough {
 			return nil
 		}
 		c.report(CatchingUp)
-		if err := c.advance(ctx, c.head); err != nil {
+		if missing > last/2 {
+			slow++
+		}
+		last, c.restless = missing, slow > 0
+		var err error
+		switch {
+		case slow < 2:
+			err = c.advance(ctx, c.head)
+		case c.schema == nextSchema:
+			err = c.foldBehindLock(ctx)
+		default:
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// foldBehindLock folds no more than a swap may find missing, while nobody appends.
+func (c *copying) foldBehindLock(ctx context.Context) error {
+	tx, err := c.conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return fmt.Errorf("fold: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	head, err := eventstore.Lock(ctx, tx)
+	if err != nil {
+		return err
+	}
+	upto := min(head.Position, c.position+mostBehind)
+	if err := c.finish(ctx, tx, upto); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("fold: %w", err)
+	}
+	c.position = upto
+	return nil
 }
 
 // errBehind: too much has been appended since the last look.
@@ -222,7 +262,7 @@ func (c *copying) swap(ctx context.Context) error {
 	if c.head = head.Position; c.head-c.position > mostBehind {
 		return errBehind
 	}
-	if err := c.finish(ctx, tx); err != nil {
+	if err := c.finish(ctx, tx, c.head); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `SET LOCAL statement_timeout = '`+swapStall+`'`); err != nil {
@@ -248,16 +288,17 @@ func (c *copying) swap(ctx context.Context) error {
 	return nil
 }
 
-// finish folds what is left up to the head that was looked at last, in a transaction.
-func (c *copying) finish(ctx context.Context, tx eventstore.Tx) error {
-	var events []eventstore.RecordedEvent
-	for e, err := range eventstore.ReadAll(ctx, tx, c.position, c.head) {
+// finish folds what is left up to a position, in a transaction.
+func (c *copying) finish(ctx context.Context, tx eventstore.Tx, upto int64) error {
+	for slice, err := range inSlices(eventstore.ReadAll(ctx, tx, c.position, upto), c.slice) {
 		if err != nil {
 			return err
 		}
-		events = append(events, e)
+		if err := c.apply(ctx, tx, slice); err != nil {
+			return err
+		}
 	}
-	return c.apply(ctx, tx, events)
+	return nil
 }
 
 // putCheckpoints puts the consumers of projections that follow the feed to where their new
