@@ -139,6 +139,6 @@ func (s *Server) readTaskMarker(c *call, marker string, list *projections.TaskLi
 	case !s.seesTask(c.caller, found[0].Task):
 		return fault(http.StatusForbidden, "Forbidding request, task %s not visible", marker)
 	}
-	list.Marker = id
+	list.Marker = &found[0]
 	return nil
 }

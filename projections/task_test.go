@@ -173,10 +173,8 @@ func TestTasksAreListed(t *testing.T) {
 			t.Errorf("%q: %v, %v", value, page, err)
 		}
 	}
-	for _, list := range []projections.TaskList{{All: true, Limit: 0}, {All: true, Limit: 9, Marker: uuid.New()}} {
-		if page, err := h.views.Tasks(t.Context(), list); err != nil || len(page) > 0 {
-			t.Errorf("%+v: %v, %v", list, page, err)
-		}
+	if page, err := h.views.Tasks(t.Context(), projections.TaskList{All: true, Limit: 0}); err != nil || len(page) > 0 {
+		t.Errorf("a page of none: %v, %v", page, err)
 	}
 }
 
@@ -194,7 +192,7 @@ func (h *house) walkTasks(list projections.TaskList) (ids []domain.TaskID) {
 		if len(page) < list.Limit {
 			return ids
 		}
-		list.Marker = page[len(page)-1].ID
+		list.Marker = &page[len(page)-1]
 	}
 }
 
@@ -278,13 +276,17 @@ func BenchmarkTaskPage(b *testing.B) {
 	for _, size := range []int{100, 1_000_000} {
 		h := newHouse(b)
 		h.fill(size)
-		var marker domain.TaskID
-		if err := h.db.QueryRow(`SELECT id FROM tasks ORDER BY created_at OFFSET $1 LIMIT 1`, size/2).Scan(&marker); err != nil {
+		var id domain.TaskID
+		if err := h.db.QueryRow(`SELECT id FROM tasks ORDER BY created_at OFFSET $1 LIMIT 1`, size/2).Scan(&id); err != nil {
+			b.Fatal(err)
+		}
+		marker, _, err := h.views.Task(b.Context(), id)
+		if err != nil {
 			b.Fatal(err)
 		}
 		for _, filter := range []map[string]string{nil, {"owner": "p3"}, {"status": "success"}, {"type": "import"}, {"owner": "p3", "status": "failure", "type": "import"}} {
 			for _, key := range projections.TaskSortKeys {
-				list := projections.TaskList{All: true, Filters: filter, SortKey: key, Descending: rand.N(2) > 0, Limit: 25, Marker: marker}
+				list := projections.TaskList{All: true, Filters: filter, SortKey: key, Descending: rand.N(2) > 0, Limit: 25, Marker: &marker}
 				b.Run(fmt.Sprintf("of %d by %s where %v", size, key, filter), func(b *testing.B) {
 					for b.Loop() {
 						if _, err := h.views.Tasks(b.Context(), list); err != nil {

@@ -36,8 +36,8 @@ type TaskList struct {
 	SortKey    string // one of TaskSortKeys; empty: created_at
 	Descending bool
 	// Marker is the task that the page comes after, which may be one that the list has not
-	// got; zero: it begins with the first. After one that is not there comes nothing.
-	Marker domain.TaskID
+	// got; nil: it begins with the first.
+	Marker *Task
 	Limit  int
 }
 
@@ -102,17 +102,44 @@ func (q *taskQuery) page(list TaskList) string {
 	if list.Descending {
 		direction, beyond = ` DESC`, `<`
 	}
-	if list.Marker != (domain.TaskID{}) {
-		marker := q.parameter(list.Marker)
+	if list.Marker != nil { // in values: to plan a look-up of them costs more than the page
 		at := make([]string, len(columns))
 		for i, column := range columns {
-			at[i] = `(SELECT ` + column + ` FROM tasks m WHERE m.id = ` + marker + `)`
+			at[i] = q.parameter(taskColumn(list.Marker.Task, column))
 		}
 		q.where = append(q.where, `(t.`+strings.Join(columns, `, t.`)+`) `+beyond+` (`+strings.Join(at, `, `)+`)`)
 	}
 	return `SELECT ` + taskReadSmall + ` FROM tasks t
 WHERE ` + strings.Join(q.where, ` AND `) + `
 ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + q.parameter(list.Limit)
+}
+
+// taskColumn is what a task has in one of TaskSortKeys.
+func taskColumn(t domain.Task, column string) any {
+	switch column {
+	case "id":
+		return t.ID
+	case "type":
+		return t.Type
+	case "status":
+		return string(t.Status)
+	case "owner":
+		return t.Owner
+	case "user_id":
+		return t.User
+	case "request_id":
+		return t.RequestID
+	case "image_id":
+		return t.ImageID
+	case "updated_at":
+		return t.Updated
+	case "expires_at":
+		if t.Expires.IsZero() {
+			return "-infinity"
+		}
+		return t.Expires
+	}
+	return t.Created
 }
 
 // order is the columns that the list is sorted by; together they are unlike in any two
