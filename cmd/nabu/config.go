@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"nabu/internal/postgres"
@@ -42,8 +44,18 @@ type layer struct {
 // sources tells for each key where its value comes from.
 type sources map[string]string
 
-// addSettings gives a command a flag for each setting.
-func addSettings(flags *pflag.FlagSet) {
+// Settings that commands beside the service go by, as keys or, with a star, their beginnings.
+var (
+	wayToDatabase = []string{"data_dir", "pg_bin", "database_url", "direct_database_url"}
+	policyFiles   = []string{"policy_file", "legacy_defaults"}
+)
+
+// addSettings gives a command a flag for each setting, in their order. Its help shows those
+// that it goes by, or all if none are named; it takes the others as well, for all commands
+// read the same file and the same environment.
+func addSettings(c *cobra.Command, goesBy ...string) {
+	flags := c.Flags()
+	flags.SortFlags = false
 	flags.String(configFlag, "", "YAML file with settings (default "+usualFile+", if it is there)")
 	for _, s := range settings {
 		value := &flagValue{text: s.fallback, kind: s.kind()}
@@ -51,7 +63,17 @@ func addSettings(flags *pflag.FlagSet) {
 		if value.kind == "bool" {
 			f.NoOptDefVal = "true"
 		}
+		f.Hidden = len(goesBy) > 0 && !slices.ContainsFunc(goesBy, s.isOf)
 	}
+	if len(goesBy) > 0 {
+		c.Long = cmp.Or(c.Long, c.Short+".") + "\n\nAll settings of nabu serve are taken as well."
+	}
+}
+
+// isOf tells whether the setting has a key, or one that begins as a key with a star does.
+func (s setting) isOf(key string) bool {
+	beginning, several := strings.CutSuffix(key, "*")
+	return s.key == key || several && strings.HasPrefix(s.key, beginning)
 }
 
 // flagValue keeps what stands on the command line, to be read like any layer.

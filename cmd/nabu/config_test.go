@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 )
 
 // load reads settings as a command does.
@@ -20,12 +20,12 @@ func load(t *testing.T, args []string, environ environment, file string) (config
 		}
 		args = append(args, "--config", path)
 	}
-	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	addSettings(flags)
-	if err := flags.Parse(args); err != nil {
+	c := &cobra.Command{}
+	addSettings(c)
+	if err := c.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
-	return loadConfig(flags, append(environ, "HOME=/home/ann"))
+	return loadConfig(c.Flags(), append(environ, "HOME=/home/ann"))
 }
 
 func TestEachLayerCountsMoreThanTheOneBelow(t *testing.T) {

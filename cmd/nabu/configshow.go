@@ -16,9 +16,9 @@ func newConfigShow(environ environment) *cobra.Command {
 		Short: "Show each setting's value, without passwords",
 		Args:  noArguments,
 	}
-	addSettings(c.Flags())
 	withSources := c.Flags().Bool("sources", false, "also show where each value comes from")
 	form := addForm(c.Flags())
+	addSettings(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, from, err := loadConfig(c.Flags(), environ)
 		if err != nil {

@@ -29,8 +29,8 @@ func newConsumersList(environ environment) *cobra.Command {
 		Short: "List the consumers, how far they are behind, and what is parked for them",
 		Args:  noArguments,
 	}
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withLedger(c, environ, func(ctx context.Context, db *sql.DB) error {
 			consumers, err := eventstore.Consumers(ctx, db)
@@ -59,8 +59,8 @@ POSITION with what waits behind it on its stream. The running nabu does it, with
 seconds; what is refused once more stays parked.`,
 		Args: consumerArguments(1),
 	}
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		position := int64(0)
 		if len(args) > 1 {
@@ -86,8 +86,8 @@ ledger.parked. If it was the first of its stream, what waits behind it is delive
 		Args: consumerArguments(2),
 	}
 	reason := c.Flags().String("reason", "", "why (must be given)")
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if strings.TrimSpace(*reason) == "" {
 			return misused(fmt.Errorf("%s: --reason must say why", c.CommandPath()))

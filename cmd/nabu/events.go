@@ -53,8 +53,8 @@ func newEvents(environ environment) *cobra.Command {
 	f.IntVar(&asked.limit, "limit", 0, "most events; 0: all")
 	f.BoolVar(&asked.follow, "follow", false, "go on as the history grows")
 	f.StringVar(&asked.message, "message", "", "all that concerns the message with this id")
-	addSettings(f)
 	form := addForm(f)
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := asked.check(c); err != nil {
 			return misused(err)

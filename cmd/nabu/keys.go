@@ -59,8 +59,8 @@ func newKeysList(environ environment) *cobra.Command {
 		Short: "List the data keys, by queue, and which master key wraps each",
 		Args:  noArguments,
 	}
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, append(wayToDatabase, "encryption_keys_file")...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withLedger(c, environ, func(ctx context.Context, db *sql.DB) error {
 			keys, err := sealing.List(ctx, db, "", "")
@@ -117,8 +117,8 @@ stay as they are, and nabu goes on serving. Every nabu must have that master key
 before. Afterwards no data key needs the others any more.`,
 		Args: noArguments,
 	}
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, append(wayToDatabase, "encryption_keys_file")...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, _, err := loadConfig(c.Flags(), environ)
 		if err != nil {
@@ -158,8 +158,8 @@ worthless once the master key that wraps them was replaced (nabu keys rotate) an
 	project := c.Flags().String("project", "", "the queue's project (must be given)")
 	actor := c.Flags().String("actor", "", "who asks for it, for the history; empty: this account's name")
 	yes := c.Flags().Bool("yes", false, "yes, destroy them")
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, append(wayToDatabase, "encryption_keys_file")...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		queue := domain.QueueID{Project: *project, Name: args[0]}
 		if err := queue.Check(); err != nil {

@@ -125,6 +125,19 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// TestHelpIsAboutTheCommand: a command that needs only some settings takes all and shows those.
+func TestHelpIsAboutTheCommand(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(context.Background(), []string{"events", "--smtp-host", "mail.example", "--help"}, nil, &out); err != nil {
+		t.Fatal(err)
+	}
+	for flag, shown := range map[string]bool{"--stream": true, "--database-url": true, "--smtp-host": false, "--listen": false} {
+		if strings.Contains(out.String(), "  "+flag+" ") != shown {
+			t.Errorf("%s is shown: %v, in:\n%s", flag, !shown, out.String())
+		}
+	}
+}
+
 func TestCommandsThatOnlyShow(t *testing.T) {
 	tests := map[string]struct {
 		args    []string
@@ -135,6 +148,7 @@ func TestCommandsThatOnlyShow(t *testing.T) {
 		"help":            {[]string{"serve", "--help"}, nil, []string{"--listen", "127.0.0.1:8888", "--max-message-ttl"}},
 		"a group":         {[]string{"migrate"}, nil, []string{"status", "up"}},
 		"version":         {[]string{"version"}, nil, []string{"nabu", "go1"}},
+		"version, a flag": {[]string{"--version"}, nil, []string{"nabu", "go1"}},
 		"completion":      {[]string{"completion", "bash"}, nil, []string{"bash completion"}},
 		"settings":        {[]string{"config", "show"}, nil, []string{"listen", "127.0.0.1:8888"}},
 		"their sources":   {[]string{"config", "show", "--sources", "--listen", "127.0.0.1:1"}, environment{"NABU_LOG_LEVEL=warn"}, []string{"flag --listen", "environment NABU_LOG_LEVEL", "default"}},

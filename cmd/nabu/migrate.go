@@ -23,7 +23,7 @@ func newMigrateUp(environ environment) *cobra.Command {
 		Long:  "Bring the schema to what this nabu works with. nabu serve does so by itself at its start.",
 		Args:  noArguments,
 	}
-	addSettings(c.Flags())
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withOwner(c, environ, func(ctx context.Context, url string) error {
 			before, err := migrations.Status(ctx, url)
@@ -52,8 +52,8 @@ func newMigrateStatus(environ environment) *cobra.Command {
 		Short: "List the steps of the schema and when they were taken",
 		Args:  noArguments,
 	}
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withOwner(c, environ, func(ctx context.Context, url string) error {
 			steps, err := migrations.Status(ctx, url)

@@ -75,8 +75,8 @@ line of the policy's file that says so. Rules that stand alone at the end are na
 belong to APIs that nabu does not have yet.`,
 		Args: noArguments,
 	}
-	addSettings(c.Flags())
 	form := addForm(c.Flags())
+	addSettings(c, policyFiles...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, _, err := loadConfig(c.Flags(), environ)
 		if err != nil {
@@ -149,9 +149,9 @@ func newPolicyCheck(environ environment) *cobra.Command {
 is an error, with the rule and the place. What can hardly be meant is only told.`,
 		Args: noArguments,
 	}
-	addSettings(c.Flags())
 	file := c.Flags().String("file", "", "check this file instead of policy_file")
 	form := addForm(c.Flags())
+	addSettings(c, policyFiles...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *file != "" {
 			path, err := filepath.Abs(*file)

@@ -37,9 +37,9 @@ func newReplay(environ environment) *cobra.Command {
 	for _, p := range projections.All {
 		c.ValidArgs = append(c.ValidArgs, p.Name)
 	}
-	addSettings(c.Flags())
 	check := c.Flags().Bool("check", false, "compare the live read models with the history, and change nothing")
 	form := addForm(c.Flags())
+	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, names []string) error {
 		tuneCollector(environ)
 		chosen, err := namedProjections(names)

@@ -12,10 +12,12 @@ import (
 func newRoot(environ environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "nabu",
-		Short:         "Messages for OpenStack, with a history",
+		Short:         "Asynchronous operations of an OpenStack cloud, with their history",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(explainFlag)
 	group(root,
 		newServe(environ),

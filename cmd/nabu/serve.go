@@ -28,7 +28,7 @@ func newServe(environ environment) *cobra.Command {
 		Short: "Run the service",
 		Args:  noArguments,
 	}
-	addSettings(c.Flags())
+	addSettings(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, _, err := loadConfig(c.Flags(), environ)
 		if err != nil {

@@ -43,7 +43,7 @@ allows, and gives the rest back.`,
 	name := c.Flags().String("name", "", "what the worker is called in its reports; empty: a name of its own")
 	concurrency := c.Flags().Int("concurrency", 2, "how many tasks are done at once, 1 to 100")
 	once := c.Flags().Bool("once", false, "end when there is no task, with an error if the server cannot be asked")
-	addSettings(c.Flags())
+	addSettings(c, "log_*", "worker_*", "import_*", "image_endpoint", "service_project_id", "data_dir", "shutdown_timeout")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *concurrency < 1 || *concurrency > 100 {
 			return misused(fmt.Errorf("%s: --concurrency must be between 1 and 100, not %d", c.CommandPath(), *concurrency))
