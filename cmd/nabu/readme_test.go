@@ -14,6 +14,9 @@ import (
 // TestTheReadmesConversation has the conversation of the README with a new nabu.
 func TestTheReadmesConversation(t *testing.T) { converse(t, "../../README.md") }
 
+// TestTheTour has all conversations of the tour.
+func TestTheTour(t *testing.T) { converse(t, "../../docs/tour.md") }
+
 // TestTheWorkersConversation has that of the page for those who write workers.
 func TestTheWorkersConversation(t *testing.T) { converse(t, "../../docs/writing-a-worker.md") }
 
@@ -27,16 +30,18 @@ func converse(t *testing.T, page string) {
 		}
 	}
 	commands, printed := conversation(t, page)
-	if len(commands) < 8 {
+	if len(commands) < 7 {
 		t.Fatalf("%s has only %d commands", page, len(commands))
 	}
 	script, mark := "", "-- end of a command --"
 	for _, command := range commands {
 		script += command + "\necho; echo '" + mark + "'\n"
 	}
-	nabu := start(t, "--data-dir", newDataDir(t)).url
-	script = strings.ReplaceAll(script, "http://127.0.0.1:8888", nabu)
+	dir := newDataDir(t)
+	nabu := start(t, "--data-dir", dir).url
+	script = strings.NewReplacer("http://127.0.0.1:8888", nabu, "bin/nabu ", built(t)+" ").Replace(script)
 	shell := exec.CommandContext(context.Background(), "bash", "-s")
+	shell.Env = append(os.Environ(), "NABU_DATA_DIR="+dir)
 	shell.Stdin = strings.NewReader(script)
 	out, err := shell.CombinedOutput()
 	if err != nil {
@@ -44,7 +49,7 @@ func converse(t *testing.T, page string) {
 	}
 	for i, got := range strings.Split(strings.TrimSuffix(string(out), mark+"\n"), mark+"\n") {
 		got = strings.TrimSpace(got)
-		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(printed[i]), "…", ".*") + "$"
+		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(printed[i])), "…", ".*") + "$"
 		if !regexp.MustCompile(pattern).MatchString(got) {
 			t.Errorf("$ %s\nprints\n%s\nand not\n%s", commands[i], got, printed[i])
 		}
