@@ -199,7 +199,9 @@ func (c *copying) catchUp(ctx context.Context) error {
 		case slow < 2:
 			err = c.advance(ctx, c.head)
 		case c.schema == nextSchema:
-			err = c.foldBehindLock(ctx)
+			if err = c.foldBehindLock(ctx); inTheWay(err) { // somebody holds the lock for very long
+				err = pause(ctx, 0)
+			}
 		default:
 			return nil
 		}
