@@ -60,7 +60,8 @@ const maxUser = 256
 // Cinder have it without Keystone.
 func (NoAuth) Authenticate(r *http.Request) (Caller, error) {
 	caller := Caller{User: r.Header.Get("X-User-Id"), Roles: rolesByDefault}
-	if user, project, both := strings.Cut(r.Header.Get("X-Auth-Token"), ":"); both {
+	token := strings.ReplaceAll(r.Header.Get("X-Auth-Token"), "%3A", ":")
+	if user, project, both := strings.Cut(token, ":"); both {
 		caller.User, caller.Project, caller.HasProject = cmp.Or(caller.User, user), project, true
 	}
 	if !utf8.ValidString(caller.User) || utf8.RuneCountInString(caller.User) > maxUser {

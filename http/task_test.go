@@ -229,6 +229,10 @@ func TestNoAuthTakesATokenOfUserAndProject(t *testing.T) {
 	if got.into(&made); made.Owner != "p7" || !strings.Contains(got.body, `"user_id":"somebody"`) {
 		t.Errorf("made %s", got.body)
 	}
+	// As "glance --os-auth-token somebody:p7" sends it.
+	if got := a.call("GET", "/v2/tasks", ``, 200, "X-Project-Id", "", "X-Auth-Token", "somebody%3Ap7"); !strings.Contains(got.body, made.ID) {
+		t.Errorf("listed %s", got.body)
+	}
 	if got := a.call("POST", "/v2/tasks", `{"type": "api_image_import", "input": {}}`, 201, "X-User-Id", "u1", "X-Auth-Token", "somebody:p7"); !strings.Contains(got.body, `"owner":"p1"`) || !strings.Contains(got.body, `"user_id":"u1"`) {
 		t.Errorf("made %s", got.body)
 	}

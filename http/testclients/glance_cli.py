@@ -18,9 +18,13 @@ cases = Cases("glance")
 
 def run(here, *words):
     """Runs a command and returns its output. What it keeps at home goes with it."""
-    command = ["--os-auth-url", here.keystone, "--os-username", "somebody", "--os-password", "any",
-               "--os-user-domain-id", "default", "--os-project-id", here.project, "--os-region-name", "here",
-               "--os-image-api-version", "2", *words]
+    return run_as(["--os-auth-url", here.keystone, "--os-username", "somebody", "--os-password", "any",
+                   "--os-user-domain-id", "default", "--os-project-id", here.project, "--os-region-name", "here"], *words)
+
+
+def run_as(who, *words):
+    """The same with options of the program that say where nabu is and who asks."""
+    command = [*who, "--os-image-api-version", "2", *words]
     out, err = io.StringIO(), io.StringIO()
     with tempfile.TemporaryDirectory(prefix="nabu-glance-") as home, \
             unittest.mock.patch.dict(os.environ, HOME=home), \
@@ -49,6 +53,14 @@ def _(here):
     same("status", table["status"], "pending")
     same("owner", table["owner"], here.project)
     same("shown", here.call("GET", "/tasks/" + table["id"])["input"]["import_from_format"], "raw")
+
+
+@cases("task-create", "without Keystone takes the project from a token")
+def _(here):
+    who = ["--os-image-url", here.endpoint, "--os-auth-token", "somebody:" + here.project]
+    table = dict(rows(run_as(who, "task-create", "--type", "import", "--input",
+                             '{"import_from": "http://images.example/x", "import_from_format": "raw", "image_properties": {}}')))
+    same("owner", table["owner"], here.project)
 
 
 @cases("task-show", "shows it, and why it failed")
