@@ -48,6 +48,7 @@ func newEvents(environ environment) *cobra.Command {
 	f.StringVar(&asked.Stream, "stream", "", "only of this stream, such as queue/PROJECT/NAME")
 	f.StringVar(&asked.Project, "project", "", "only what was asked for in this project")
 	f.StringSliceVar(&asked.Types, "type", nil, "only of these types, such as messages.posted.v1")
+	f.StringVar(&asked.Request, "request", "", "only what the request with this id has led to, or the one with this global id")
 	f.Int64Var(&asked.from, "from", 1, "first position; below zero: so many before the end")
 	f.Int64Var(&asked.Upto, "to", 0, "last position; 0: the end")
 	f.IntVar(&asked.limit, "limit", 0, "most events; 0: all")
@@ -74,7 +75,7 @@ func newEvents(environ environment) *cobra.Command {
 // check looks at what concerns several flags, and fills in where a tail begins.
 func (a *eventsAsked) check(c *cobra.Command) error {
 	changed := c.Flags().Changed
-	for _, other := range []string{"stream", "project", "type", "from", "to", "follow"} {
+	for _, other := range []string{"stream", "project", "type", "request", "from", "to", "follow"} {
 		if a.message != "" && changed(other) {
 			return fmt.Errorf("--message and --%s do not go together", other)
 		}

@@ -48,9 +48,14 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 	for i := range 3 { // positions 1 to 4
 		r.call("POST", "/v2/queues/orders/messages", fmt.Sprintf(`{"messages": [{"body": {"n": %d, "t": "\u0007<b>"}}]}`, i), 201)
 	}
-	r.call("PUT", "/v2/queues/bills", `{"colour": "red"}`, 201) // 5
+	const global = "req-5b1c6a5e-6f0e-4a3b-8f5d-2f8e8a7a3c11"
+	r.ask("PUT", "/v2/queues/bills", `{"colour": "red"}`, 201, "X-Openstack-Request-Id", global) // 5
 	popped := r.call("DELETE", "/v2/queues/orders/messages?pop=1", "", 200)
 
+	var first shownEvent
+	if err := json.Unmarshal([]byte(show(t, data, "events", "--limit", "1")), &first); err != nil || first.RequestID == "" {
+		t.Fatalf("%+v, %v", first, err)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		want []int64
@@ -65,6 +70,10 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 		"a project":        {[]string{"--project", "p1", "--from", "4"}, []int64{4, 5, 6}},
 		"another project":  {[]string{"--project", "p2"}, []int64{}},
 		"types":            {[]string{"--type", "queue.created.v1,messages.popped.v1"}, []int64{1, 5, 6}},
+		"a request":        {[]string{"--request", first.RequestID}, []int64{1, 2}},
+		"a global request": {[]string{"--request", global, "--project", "p1"}, []int64{5}},
+		"of a stream":      {[]string{"--request", first.RequestID, "--stream", "queue/p1/bills"}, []int64{}},
+		"no request":       {[]string{"--request", "req-"}, []int64{}},
 		"a stream's type":  {[]string{"--stream", "queue/p1/orders", "--type", "queue.created.v1"}, []int64{1}},
 	} {
 		if got := shownPositions(t, show(t, data, append([]string{"events"}, test.args...)...)); !slices.Equal(got, test.want) {
