@@ -7,6 +7,8 @@ FUZZTIME ?= 10s
 ARGS     ?=
 # Further arguments of "go test" for make test, such as TESTFLAGS="-run Claim".
 TESTFLAGS ?=
+# The clients of make demo: openstack or curl; empty: curl where OpenStack's are missing.
+CLIENTS  ?=
 # How long make torture takes, all faults together.
 TORTURE  ?= 10m
 
@@ -35,7 +37,7 @@ apt_update  = $$as apt-get update -q >/dev/null
 apt_install = $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-replicas test-pgbouncer torture test-clients lint fuzz bench deps postgres compiler pgbouncer clients clean
+.PHONY: help build run demo test test-replicas test-pgbouncer torture test-clients lint fuzz bench deps postgres compiler pgbouncer clients clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +47,10 @@ build: ## build bin/nabu
 
 run: build $(if $(findstring database-url,$(ARGS))$(NABU_DATABASE_URL),,postgres) ## build and serve, with $(ARGS)
 	bin/nabu serve $(ARGS)
+
+demo: build postgres ## show what nabu does, with $(CLIENTS): openstack or curl
+	$(GO) build -trimpath -o bin/ ./docs/examples/host-agent ./docs/examples/demo/outside
+	@docs/examples/demo/demo.sh bin $(CLIENTS)
 
 test: deps ## run every test, on private PostgreSQL servers
 	@race=-race; $(has_compiler) || { race=; echo "There is no C compiler: the tests run without the race detector."; }; \
