@@ -66,7 +66,7 @@ func TestCreateTask(t *testing.T) {
 	posted := func(position, number int64, ttl int, input string) domain.Event {
 		return domain.MessagesPosted{Project: "service", Queue: queue.Name, Number: number, Client: "nabu", Messages: []domain.PostedMessage{{
 			ID: domain.NewMessageID(domain.PlaceOf(position, 0), 0x92df24a3f9935a1d), TTL: ttl,
-			Body: `{"task_id":"bfd7115e-756c-4db1-92df-24a3f9935a1d","type":"import","owner":"p1","input":` + input + `}`,
+			Body: `{"task_id":"bfd7115e-756c-4db1-92df-24a3f9935a1d","type":"import","owner":"p1","request_id":"req-1","input":` + input + `}`,
 		}}}
 	}
 	at21 := taskCreated

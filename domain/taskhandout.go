@@ -26,15 +26,16 @@ func (r TaskRules) HandsOut(queue QueueID) bool {
 
 // taskMessage is the body of a message that hands a task out.
 type taskMessage struct {
-	ID    TaskID `json:"task_id"`
-	Type  string `json:"type"`
-	Owner string `json:"owner"`
+	ID        TaskID `json:"task_id"`
+	Type      string `json:"type"`
+	Owner     string `json:"owner"`
+	RequestID string `json:"request_id,omitempty"`
 }
 
 // handOut decides to post the message that hands a task out. It lives as long as the
 // queue's metadata say, or as long as a message can.
 func (q Queue) handOut(n NewTask, r TaskRules, limits Limits, at Moment) ([]Event, error) {
-	head, err := json.Marshal(taskMessage{n.ID, n.Type, n.Owner})
+	head, err := json.Marshal(taskMessage{n.ID, n.Type, n.Owner, n.RequestID})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -42,6 +43,18 @@ func NewClient(provider *gophercloud.ProviderClient, endpoint string, header map
 	return &Client{&gophercloud.ServiceClient{
 		ProviderClient: provider, Endpoint: strings.TrimSuffix(endpoint, "/"), MoreHeaders: more,
 	}}
+}
+
+// onBehalfOf is a client whose requests are recorded as what came of another one; empty: of
+// none.
+func (c *Client) onBehalfOf(request string) *Client {
+	if request == "" {
+		return c
+	}
+	service := *c.service
+	service.MoreHeaders = maps.Clone(service.MoreHeaders)
+	service.MoreHeaders["X-Openstack-Request-Id"] = request
+	return &Client{&service}
 }
 
 // claimed is a message under a claim. The paths begin with the version.

@@ -19,6 +19,7 @@ import (
 // nabu is a small server of tasks that keeps to the two APIs as a worker sees them.
 type nabu struct {
 	*httptest.Server
+	t        *testing.T
 	mu       sync.Mutex
 	changed  chan struct{} // closed with every change, and made anew
 	messages []*message
@@ -43,8 +44,32 @@ type task struct {
 	progress             []string
 }
 
+// requestOf is the id of the request for a task.
+func requestOf(task string) string { return "req-" + task }
+
+// madeFor fails the test unless a request says which one it is made for. What is no task was
+// asked for by none.
+func (n *nabu) madeFor(r *http.Request, task string) {
+	want := requestOf(task)
+	if uuid.Validate(task) != nil {
+		want = ""
+	}
+	if got := r.Header.Get("X-Openstack-Request-Id"); got != want {
+		n.t.Errorf("%s %s is made for %q, not for %q", r.Method, r.URL, got, want)
+	}
+}
+
+func (n *nabu) taskOf(message string) string {
+	for _, m := range n.messages {
+		if m.id == message {
+			return m.task
+		}
+	}
+	return ""
+}
+
 func newNabu(t *testing.T) *nabu {
-	n := &nabu{tasks: map[string]*task{}, changed: make(chan struct{})}
+	n := &nabu{t: t, tasks: map[string]*task{}, changed: make(chan struct{})}
 	n.Server = httptest.NewServer(n)
 	t.Cleanup(n.Close)
 	return n
@@ -141,8 +166,10 @@ func (n *nabu) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case parts[1] == "queues" && parts[3] == "claims":
 		n.touch(w, r.Method, parts[4])
 	case r.Method == "DELETE" && parts[1] == "queues" && parts[3] == "messages":
+		n.madeFor(r, n.taskOf(parts[4]))
 		n.remove(w, parts[4], r.URL.Query().Get("claim_id"))
 	case r.Method == "POST" && parts[1] == "tasks" && parts[3] == "action":
+		n.madeFor(r, parts[2])
 		n.act(w, body, parts[2])
 	default:
 		w.WriteHeader(404)
@@ -171,7 +198,7 @@ func (n *nabu) claim(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(201)
 			_ = json.NewEncoder(w).Encode(map[string]any{"messages": []any{map[string]any{
 				"id": m.id, "ttl": 600, "age": 0, "href": "/v2/queues/tasks.import/messages/" + m.id + "?claim_id=" + m.claim,
-				"body": map[string]any{"task_id": m.task, "type": "import", "owner": "p1", "input": one.input},
+				"body": map[string]any{"task_id": m.task, "type": "import", "owner": "p1", "request_id": requestOf(m.task), "input": one.input},
 			}}})
 			return
 		}

@@ -33,6 +33,7 @@ type job struct {
 	cancel context.CancelCauseFunc
 	log    *slog.Logger
 
+	nabu   *Client // asks on behalf of the request for the task
 	id     string
 	owner  string
 	input  json.RawMessage
@@ -71,9 +72,10 @@ func (j *job) run(ctx context.Context) Outcome {
 // read takes the message's body apart.
 func (j *job) read() error {
 	var body struct {
-		Task  uuid.UUID       `json:"task_id"`
-		Owner string          `json:"owner"`
-		Input json.RawMessage `json:"input"`
+		Task    uuid.UUID       `json:"task_id"`
+		Owner   string          `json:"owner"`
+		Request string          `json:"request_id"`
+		Input   json.RawMessage `json:"input"`
 	}
 	if err := json.Unmarshal(j.body, &body); err != nil {
 		return fmt.Errorf("read the message: %w", err)
@@ -82,6 +84,7 @@ func (j *job) read() error {
 		return errors.New("read the message: it names no task")
 	}
 	j.id, j.owner, j.input = body.Task.String(), body.Owner, body.Input
+	j.nabu = j.nabu.onBehalfOf(body.Request)
 	return nil
 }
 
@@ -91,11 +94,11 @@ func (j *job) report(ctx context.Context, action string, content map[string]any)
 	for name, value := range content {
 		all[name] = value
 	}
-	return j.Client.report(ctx, j.id, action, all)
+	return j.nabu.report(ctx, j.id, action, all)
 }
 
 func (j *job) delete() {
-	_ = j.settled(j.work, func(ctx context.Context) error { return j.Client.remove(ctx, j.message) }, "delete the task's message", j.log)
+	_ = j.settled(j.work, func(ctx context.Context) error { return j.nabu.remove(ctx, j.message) }, "delete the task's message", j.log)
 }
 
 // succeed reports the image. When the task turns out to be over or another's, the image

@@ -153,7 +153,7 @@ func (w *Worker) do(work context.Context, got *claimed) Outcome {
 	var helping sync.WaitGroup
 	helping.Go(func() { w.hold(ctx, got, cancel) })
 	begun := time.Now()
-	j := &job{Worker: w, claimed: got, work: work, cancel: cancel, log: w.Log}
+	j := &job{Worker: w, nabu: w.Client, claimed: got, work: work, cancel: cancel, log: w.Log}
 	outcome := j.run(ctx)
 	cancel(nil)
 	helping.Wait()
