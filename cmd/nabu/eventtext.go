@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -60,7 +61,7 @@ func eventText(stored eventstore.StoredEvent) string {
 	case domain.DeliveriesAttempted:
 		return deliveriesText(e)
 	}
-	return serverText(event)
+	return cmp.Or(serverText(event), taskText(event), subscriptionText(event), userMessageText(event))
 }
 
 func claimedID(m domain.ClaimedMessage) uuid.UUID { return m.ID }
