@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# What nabu does, in about ninety seconds: with OpenStack's own clients where this machine has
-# them, and else with curl.
+# What nabu does, in little more than a minute: with OpenStack's own clients where this machine
+# has them, and else with curl.
 #
 #   make demo
 #   docs/examples/demo/demo.sh PROGRAMS [openstack|curl]
 #
 # PROGRAMS is a folder with nabu, host-agent and outside (see ./outside), as "make demo" builds
-# them. Every command below that stands behind run or begin is printed as it is carried out, and must
-# succeed; every sentence behind a shows is checked against what the command has printed. What
-# is not as it is said ends the demo with code 1. It has a nabu, a PostgreSQL and ports of its
-# own, and leaves nothing behind.
+# them. What stands behind run or begin is printed and carried out, and must succeed; what stands
+# behind shows or holds is checked against what the last command has printed. Whatever is not as
+# it is said ends the demo with code 1. It has a nabu, a PostgreSQL and ports of its own, and
+# leaves nothing behind. stage.sh has these words; make_queue, claim_from_builds and the like are
+# in with-openstack.sh and with-curl.sh.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 . "$here/stage.sh"
 raise_curtain "$@"
 
 title "nabu, for this demo alone"
-say "All settings that are not nabu's defaults. The last three let the demo's own images in."
+say "All settings that are not nabu's defaults. With the last two images may come from this machine."
 run 'cat nabu.yaml'
 begin nabu 'exec nabu serve --config nabu.yaml'
 await "nabu is ready" grep -q 'msg=ready' nabu.log
@@ -31,7 +32,6 @@ say "A worker claims the message for 60 seconds, which is the least that Zaqar's
 begin worker "$claim_from_builds && exec sleep 3600"
 await "the worker has the message" grep -q 'job.*17' worker.log
 result worker.log
-claimed_at=$SECONDS
 say "Its machine burns down. It cannot give the message back."
 strike_dead "$worker_pid"
 say "Nobody else gets the message as long as the claim holds:"
@@ -92,7 +92,6 @@ say "A second worker waits for it. The request is answered when the first claim 
 run 'worker() { curl -sS -H "Client-ID: 0c6b1d0a-5f5e-4d0b-a3d5-6a7d3f1c2e90" -H "X-Auth-Token: worker2:c0ffee" -H "Content-Type: application/json" "$@"; }'
 run 'while answer="$(worker -X POST "$nabu/v2/queues/builds/claims?limit=1&wait=20" -d "{\"ttl\": 60, \"grace\": 60}")" && test -z "$answer"; do :; done; echo "$answer"'
 shows "it is the same message" '"job": 17'
-holds "no sooner than the claim's 60 s" test $((SECONDS - claimed_at)) -ge 59
 href="$(found '/v2/queues/builds/messages/[^"]*')"
 message="$(echo "$href" | sed 's/.*messages\/\([^?]*\).*/\1/')"
 say "This one does its work. What is done is deleted:"
@@ -106,10 +105,10 @@ say "The life of that message, with who did it and when:"
 await "the deletion is in the index of messages" recorded messages.deleted --message "$message"
 run "nabu events --config nabu.yaml -o table --message $message"
 shows "posted, claimed, claimed again, deleted" messages.posted.v1 'messages.claimed.v1.*for 60 s' messages.deleted.v1
-holds "two claims" test "$(grep -c messages.claimed.v1 out)" = 2
+holds "a minute lies between the two claims" a_minute_apart messages.claimed.v1
 say "All that came of one request, the one for the image that failed, up to the user message:"
 run "nabu events --config nabu.yaml -o table --request $request"
-shows "the task, the message for its worker, and what the worker did" task.created.v1 messages.posted.v1 task.begun.v1 task.failed.v1 user-message.recorded.v1
+shows "the task, the message for its worker, and what the worker did" task.created.v1 messages.posted.v1 task.begun.v1 'task.failed.v1.*not qcow2' 'user-message.recorded.v1.*IMAGE_TASK_101'
 say "What clients read is made of that history alone. Does it add up, to the last row?"
 run "nabu replay --config nabu.yaml --check && echo nothing differs"
 shows "it does" '^nothing differs$'

@@ -53,6 +53,7 @@ choose_clients() {
 			clients=openstack
 		fi
 	fi
+	test -r "$here/with-$clients.sh" || { echo "make demo: the clients are openstack or curl, not $clients" >&2; exit 2; }
 	. "$here/with-$clients.sh"
 }
 
@@ -64,6 +65,11 @@ clear_away() {
 	for child in $children; do wait "$child" 2>/dev/null || true; done
 	cd /
 	rm -rf "$folder"
+	case "$code" in
+	0) ;;
+	130 | 143) echo "make demo: stopped" >&2 ;;
+	*) echo "make demo: FAILED" >&2 ;;
+	esac
 	exit "$code"
 }
 
@@ -154,8 +160,15 @@ holds() {
 	echo "✓ $what"
 }
 
+# a_minute_apart tells whether the last output has two events of a type, and a minute between.
+a_minute_apart() {
+	awk -v kind="$1" '
+		$4 == kind { split($3, t, ":"); at[++n] = t[1] * 3600 + t[2] * 60 + t[3] }
+		END { exit !(n == 2 && (at[2] - at[1] + 86400) % 86400 >= 59.9) }' out
+}
+
 # found is the first place in the last output that a pattern matches.
-found() { grep -o -- "$1" out | head -1; }
+found() { grep -o -- "$1" out | head -1 | grep . || fail "$1 is not there"; }
 
 # await waits until a command succeeds.
 await() {
@@ -178,7 +191,7 @@ recorded() {
 # fail ends the demo.
 fail() {
 	{
-		printf '\nmake demo: FAILED: %s\n' "$1"
+		printf '\nnot as it was said: %s\n' "$1"
 		if test -s nabu.log; then echo "The last lines of nabu's log:" && tail -5 nabu.log; fi
 	} >&2
 	exit 1

@@ -28,4 +28,4 @@ tell_of_event() {
 }
 
 # found_member is the value of a member in the last output, an object.
-found_member() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" out | head -1; }
+found_member() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" out | head -1 | grep . || fail "there is no $1"; }

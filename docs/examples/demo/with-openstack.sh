@@ -50,4 +50,4 @@ END"
 }
 
 # found_member is the value of a member in the last output, a table.
-found_member() { sed -n "s/^| $1  *| \([^ ]*\).*/\1/p" out | head -1; }
+found_member() { sed -n "s/^| $1  *| \([^ ]*\).*/\1/p" out | head -1 | grep . || fail "there is no $1"; }
