@@ -10,6 +10,7 @@ raise_curtain() {
 	forget_the_surroundings
 	choose_clients "${2:-}"
 	children=""
+	exec 3>&2 # a signal may come while a command has the place of stderr
 	folder="$(mktemp -d "${TMPDIR:-/tmp}/nabu-demo.XXXXXX")"
 	trap clear_away EXIT
 	trap 'exit 130' INT
@@ -36,7 +37,7 @@ raise_curtain() {
 # front of this machine's own addresses.
 forget_the_surroundings() {
 	local name
-	for name in $(env | sed -n 's/^\(OS_[A-Za-z0-9_]*\|NABU_[A-Za-z0-9_]*\)=.*/\1/p'); do
+	for name in $(env | sed -n -e 's/^\(OS_[A-Za-z0-9_]*\)=.*/\1/p' -e 's/^\(NABU_[A-Za-z0-9_]*\)=.*/\1/p'); do
 		test "$name" = NABU_PG_BIN || unset "$name"
 	done
 	export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
@@ -60,15 +61,16 @@ choose_clients() {
 # clear_away ends what was begun, and removes the folder.
 clear_away() {
 	local code=$? child
-	trap - EXIT INT TERM HUP
+	trap - EXIT
+	trap '' INT TERM HUP
 	for child in $children; do kill "$child" 2>/dev/null || true; done
 	for child in $children; do wait "$child" 2>/dev/null || true; done
 	cd /
 	rm -rf "$folder"
 	case "$code" in
 	0) ;;
-	130 | 143) echo "make demo: stopped" >&2 ;;
-	*) echo "make demo: FAILED" >&2 ;;
+	130 | 143) echo "make demo: stopped" >&3 ;;
+	*) echo "make demo: FAILED" >&3 ;;
 	esac
 	exit "$code"
 }
@@ -98,8 +100,8 @@ run() {
 	test "$code" = 0 || fail "the command ended with code $code"
 }
 
-# begin prints a command and starts it beside the demo; with exec the process is the program's. Its output goes to the file NAME.log,
-# the id of its process is in NAME_pid.
+# begin prints a command and starts it beside the demo; with exec the process is the program's.
+# Its output goes to the file NAME.log, the id of its process is in NAME_pid.
 begin() {
 	printf '$ %s &\n' "${2#exec }"
 	eval "$2" >"$1.log" 2>&1 &
