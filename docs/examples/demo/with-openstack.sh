@@ -12,11 +12,8 @@ introduce_clients() {
 	END
 	run 'cat clouds.yaml'
 	run 'export OS_CLOUD=nabu OS_MESSAGE_CLIENT_ID=9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4'
-}
-
-# glance keeps schemas at home, and cannot read a clouds.yaml.
-glance() {
-	env -u OS_CLOUD HOME="$folder" "$(type -P glance)" --os-image-api-version 2 --os-image-url "$nabu/image" --os-auth-token ann:c0ffee "$@"
+	say "Only glance cannot read that, and keeps schemas at home."
+	run 'glance() { HOME="$PWD" command glance --os-image-api-version 2 --os-image-url $nabu/image --os-auth-token ann:c0ffee "$@"; }'
 }
 
 claim_from_builds='openstack messaging claim create builds --ttl 60 --grace 60 --limit 1'
