@@ -29,7 +29,7 @@ type Projection struct {
 
 // Inline are the projections that are written in the transaction that appends, in
 // the order in which they are applied.
-var Inline = []Projection{Queues, Messages, Shares, Subscriptions, Deliveries, Tasks, UserMessages, Servers}
+var Inline = []Projection{Queues, Messages, Shares, Subscriptions, Deliveries, Tasks, UserMessages, Servers, Forwards}
 
 // Create makes the tables of all projections in the first schema of the search path.
 func Create(ctx context.Context, tx eventstore.Tx) error {

@@ -21,10 +21,8 @@ var ErrOpen = errors.New("the subscriber is left alone for a while")
 // Bounds of what one host is asked at a time.
 const (
 	DefaultPerHost = 10
-	breakerTrips   = 10               // calls without an answer, in a row, until there is a rest
-	breakerRests   = 10 * time.Second // for so long; then one call finds out
-	maxHosts       = 10_000           // that are remembered
-	maxSilent      = 10_000           // subscribers of one host that are remembered
+	maxHosts       = 10_000 // that are remembered
+	maxSilent      = 10_000 // subscribers of one host that are remembered
 )
 
 // Postman delivers parcels to webhooks and mail addresses. Of one host only so many
@@ -45,11 +43,9 @@ type Postman struct {
 
 // host is a machine that is called, with a port.
 type host struct {
-	busy    chan struct{} // the calls under way
-	slow    chan struct{} // those of them, or about to be, to subscribers that are silent
-	breaker *gobreaker.TwoStepCircuitBreaker[webhook.Result]
-	used    time.Time
-	silent  map[string]silence // subscribers that did not answer the last time
+	*line
+	used   time.Time
+	silent map[string]silence // subscribers that did not answer the last time
 }
 
 // silence is what is known of a subscriber that does not answer.
@@ -84,18 +80,11 @@ func (p *Postman) Deliver(ctx context.Context, parcel Parcel) (webhook.Result, e
 	if h.breaker.State() == gobreaker.StateOpen || its.until.After(p.now()) {
 		return webhook.Result{}, ErrOpen
 	}
-	lanes := []chan struct{}{h.slow, h.busy}
-	if its.calls == 0 {
-		lanes = lanes[1:]
+	leave, err := h.enter(ctx, its.calls > 0)
+	if err != nil {
+		return webhook.Result{}, err
 	}
-	for _, lane := range lanes {
-		select {
-		case lane <- struct{}{}:
-			defer func() { <-lane }()
-		case <-ctx.Done():
-			return webhook.Result{}, ctx.Err()
-		}
-	}
+	defer leave()
 	done, err := h.breaker.Allow()
 	if err != nil {
 		return webhook.Result{}, ErrOpen
@@ -113,11 +102,6 @@ func (p *Postman) Deliver(ctx context.Context, parcel Parcel) (webhook.Result, e
 	}
 	return result, nil
 }
-
-var (
-	errUnreachable = errors.New("no connection")
-	errCutOff      = errors.New("the call was cut off here, not there")
-)
 
 // silence is for how long a subscriber has not answered.
 func (p *Postman) silence(h *host, subscriber string) silence {
@@ -172,14 +156,7 @@ func (p *Postman) host(name string) *host {
 	if most == 0 {
 		most = DefaultPerHost
 	}
-	h := &host{
-		busy: make(chan struct{}, most), slow: make(chan struct{}, max(1, most/2)), used: now, silent: map[string]silence{},
-		breaker: gobreaker.NewTwoStepCircuitBreaker[webhook.Result](gobreaker.Settings{
-			Name: name, Timeout: breakerRests,
-			ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakerTrips },
-			IsExcluded:  func(err error) bool { return errors.Is(err, errCutOff) },
-		}),
-	}
+	h := &host{line: newLine(name, most), used: now, silent: map[string]silence{}}
 	p.hosts[name] = h
 	return h
 }

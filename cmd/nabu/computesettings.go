@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"nabu/domain"
 	"nabu/http"
 	"nabu/internal/compute"
+	"nabu/projections"
 	"nabu/reactors"
 )
 
@@ -77,7 +79,7 @@ func (c config) computes() (rules http.Computes, err error) {
 }
 
 // forwarder is what tells another compute service of external events; nil: there is none.
-func (c config) forwarder(executor *commands.Executor, log *slog.Logger) (*reactors.Forwarder, error) {
+func (c config) forwarder(executor *commands.Executor, db *sql.DB, log *slog.Logger) (*reactors.Forwarder, error) {
 	if c.Computes.ForwardTo == "" {
 		return nil, nil
 	}
@@ -85,8 +87,9 @@ func (c config) forwarder(executor *commands.Executor, log *slog.Logger) (*react
 	if err != nil {
 		return nil, fmt.Errorf("forward_to: %w", err)
 	}
-	return &reactors.Forwarder{
-		Executor: executor, TTL: time.Duration(c.Computes.EventTTL) * time.Second, Log: log,
+	return reactors.NewForwarder(reactors.ForwarderConfig{
+		Executor: executor, Views: &projections.Views{DB: db}, Ledger: db, Log: log,
+		TTL:     time.Duration(c.Computes.EventTTL) * time.Second,
 		Service: &compute.Client{Endpoint: endpoint, TokenFile: c.Computes.ForwardTokenFile},
-	}, nil
+	}), nil
 }

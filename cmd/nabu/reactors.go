@@ -69,11 +69,15 @@ func react(
 	}
 	router.AddMiddleware(tellWhy, middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	leads := map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead}
+	if forwarder != nil {
+		leads[reactors.ForwarderConsumer] = forwarder.Lead
+	}
 	r := &reacting{router: router, end: end, notifier: notifier, feed: eventstore.NewFeed(eventstore.FeedConfig{
 		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
 		MaxEvents: feedEvents, MaxBytes: feedBytes,
-		Lead: map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead},
-		// What was accepted before there was a service to forward it to is not for it.
+		Lead: leads,
+		// What is to be forwarded stands in a read model.
 		From: map[string]eventstore.Start{reactors.ForwarderConsumer: eventstore.AtHead},
 		Types: map[string][]string{
 			reactors.ForwarderConsumer:    reactors.ForwarderTypes,
@@ -161,7 +165,7 @@ func passes(err error) bool {
 	if refused, ok := errors.AsType[*domain.Error](err); ok {
 		return refused.Code == domain.Unavailable
 	}
-	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, eventstore.ErrMoved) || errors.Is(err, reactors.ErrNotForwarded) ||
+	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, eventstore.ErrMoved) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 

@@ -121,9 +121,12 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	forwarder, err := s.forwarder(s.executor, s.log)
+	forwarder, err := s.forwarder(s.executor, s.database.read, s.log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
+	}
+	if forwarder != nil {
+		m.registry.MustRegister(newForwardMetrics(&projections.Views{DB: s.database.read}, s.log))
 	}
 	if s.reactors, err = react(ctx, s.database, s.executor, s.Images.ServiceProjectID, notifier, forwarder, s.log); err != nil {
 		return errors.Join(err, listener.Close())

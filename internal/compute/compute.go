@@ -10,14 +10,20 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // Timeout is how long the service may take for one request.
 const Timeout = 30 * time.Second
+
+// maxIdle is how many connections wait for the next request.
+const maxIdle = 16
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 4 << 20
@@ -38,7 +44,7 @@ type Client struct {
 type Event struct {
 	Name   string  `json:"name"`
 	Server string  `json:"server_uuid"`
-	Status string  `json:"status"`
+	Status string  `json:"status,omitempty"`
 	Tag    *string `json:"tag,omitempty"`
 }
 
@@ -58,15 +64,29 @@ type Answer struct {
 
 var following = &http.Client{
 	Timeout:       Timeout,
+	Transport:     manyIdle(),
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// Tell tells the service of events. It fails when there is no answer.
+// ErrAway: the service could not even be asked.
+var ErrAway = errors.New("the compute service is away")
+
+// manyIdle keeps connections for those who tell at the same time.
+func manyIdle() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = maxIdle
+	return transport
+}
+
+// Tell tells the service of events. It fails when there is no answer; with ErrAway when there
+// was no connection either, or no token to show.
 func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
-	body, err := json.Marshal(map[string]any{"events": told.Events})
+	body, err := bodyOf(told.Events)
 	if err != nil {
 		return a, fmt.Errorf("encode external events: %w", err)
 	}
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	at := c.Endpoint.JoinPath("os-server-external-events")
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), bytes.NewReader(body))
 	if err != nil {
@@ -83,7 +103,7 @@ func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
 	if c.TokenFile != "" {
 		token, err := os.ReadFile(c.TokenFile)
 		if err != nil {
-			return a, fmt.Errorf("read the token for the compute service: %w", err)
+			return a, fmt.Errorf("%w: read the token for it: %w", ErrAway, err)
 		}
 		r.Header.Set("X-Auth-Token", strings.TrimSpace(string(token)))
 	}
@@ -93,6 +113,12 @@ func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
 	}
 	response, err := client.Do(r)
 	if err != nil {
+		if urlErr, ok := errors.AsType[*url.Error](err); ok {
+			err = urlErr.Err // without the URL, which may hold a password
+		}
+		if !connected.Load() {
+			return a, fmt.Errorf("%w: %w", ErrAway, err)
+		}
 		return a, fmt.Errorf("tell the compute service: %w", err)
 	}
 	defer response.Body.Close()
@@ -104,6 +130,25 @@ func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
 	a.Codes, _ = codes(text, len(told.Events)) // an answer without is one all the same
 	return a, nil
 }
+
+// bodyOf is a request with events. It is not longer than what a client would send: the
+// service refuses what is longer than it would take from one.
+func bodyOf(events []Event) ([]byte, error) {
+	events = slices.Clone(events)
+	for i := range events {
+		if events[i].Status == usualStatus {
+			events[i].Status = ""
+		}
+	}
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(map[string]any{"events": events})
+	return body.Bytes(), err
+}
+
+// usualStatus is the one of events that come without.
+const usualStatus = "completed"
 
 var errOther = errors.New("the answer tells of other events")
 
