@@ -368,9 +368,16 @@ func (e *Executor) decide(w *work, head eventstore.Head, now time.Time) error {
 		if p.err != nil {
 			continue
 		}
-		for _, event := range events {
-			version := w.state.record(position, event)
-			w.batch.Events = append(w.batch.Events, eventstore.NewEvent{Event: event, Version: version, Origin: p.request.Origin})
+		var causes []int
+		if len(events) > 1 {
+			causes = domain.Causes(events)
+		}
+		for i, event := range events {
+			recorded := eventstore.NewEvent{Event: event, Version: w.state.record(position, event), Origin: p.request.Origin}
+			if causes != nil && causes[i] >= 0 {
+				recorded.CausedBefore = i - causes[i]
+			}
+			w.batch.Events = append(w.batch.Events, recorded)
 			position++
 		}
 	}

@@ -61,6 +61,16 @@ func TestEventsReachTheQueuesOfTheirHosts(t *testing.T) {
 			t.Errorf("%s got %+v, accepted was %+v", host, claimed, accepted.Events)
 		}
 	}
+	history := h.historyAfter(before)[:6]
+	for i, recorded := range history {
+		cause := uuid.Nil
+		if i > 1 { // the queues and the posts
+			cause = history[0].ID
+		}
+		if recorded.Origin.CausationID != cause {
+			t.Errorf("%s is because of %s, not %s", recorded.Event.EventType(), recorded.Origin.CausationID, cause)
+		}
+	}
 	if report := h.lastReport(); report.Way == commands.NoWay {
 		t.Errorf("the last batch was %+v", report)
 	}

@@ -67,8 +67,11 @@ type ExternalEvent struct {
 	Tag    *string // what it is about, such as a port; nil: it does not say
 }
 
+// eventIDPrefix begins the names of events.
+const eventIDPrefix = "evt-"
+
 // id is the event's name, as hosts get it.
-func (e ExternalEvent) id() string { return "evt-" + e.ID.String() }
+func (e ExternalEvent) id() string { return eventIDPrefix + e.ID.String() }
 
 func (e ExternalEvent) salt() uint64 { return binary.BigEndian.Uint64(e.ID[8:]) }
 

@@ -150,6 +150,10 @@ func (b *Batch) AppendArgs() ([]any, error) {
 		if b.ids[i], err = uuid.NewV7(); err != nil {
 			return nil, fmt.Errorf("make event id: %w", err)
 		}
+		if before := i - e.CausedBefore; before < i && before >= 0 {
+			e.Origin.CausationID = b.ids[before]
+			b.Events[i].Origin = e.Origin
+		}
 		streams[i], versions[i], types[i] = e.Event.Stream(), e.Version, e.Event.EventType()
 		projects[i], actors[i] = e.Origin.Project, e.Origin.Actor
 		requests[i], global[i] = e.Origin.RequestID, e.Origin.GlobalRequestID

@@ -18,6 +18,9 @@ type NewEvent struct {
 	Event   domain.Event
 	Version int64 // its number in its stream, from 1
 	Origin  domain.Origin
+	// CausedBefore: the event that caused this one stands so many places before it in the
+	// batch; 0: it does not, and Origin tells.
+	CausedBefore int
 }
 
 // RecordedEvent is an event with its place in the history.
