@@ -35,10 +35,11 @@ type Loader interface {
 	// and the versions of their streams. What is large of the others is not loaded.
 	Tasks(ctx context.Context, tx eventstore.Tx, ids []domain.TaskID, handed []domain.MessageID) (
 		map[domain.TaskID]eventstore.Versioned[domain.Task], error)
-	// UserMessages finds user messages by id, deleted and expired ones as well, and the
-	// versions of their streams. The projects count for those alone that have expired.
+	// UserMessages finds the user messages that ids stand for, in whatever project, deleted
+	// ones as well; and of those that have expired, that they have, in the projects that are
+	// asked about. With each is the version of its stream.
 	UserMessages(ctx context.Context, tx eventstore.Tx, refs []domain.UserMessageRef) (
-		map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage], error)
+		map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage], error)
 	// Servers finds what is known of servers, forgotten ones as well, and the versions of
 	// their streams: of all that are asked for.
 	Servers(ctx context.Context, tx eventstore.Tx, ids []domain.ServerID) (map[domain.ServerID]eventstore.Versioned[domain.Server], error)
@@ -62,9 +63,11 @@ type State struct {
 	// revoked are signed URLs that were asked about and have been taken back.
 	revoked map[domain.ShareKey]bool
 	// userMessages are those that were asked about, or recorded.
-	userMessages map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage]
-	userRules    domain.UserMessageRules
-	now          time.Time // of the batch; zero where nobody asks
+	userMessages map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage]
+	// holders are the projects of those that their ids stand for.
+	holders   map[domain.UserMessageID]string
+	userRules domain.UserMessageRules
+	now       time.Time // of the batch; zero where nobody asks
 	tasking
 	watching
 	sealed
@@ -143,7 +146,7 @@ func (s *State) record(position int64, e domain.Event) (version int64) {
 			return s.recordTask(task, e)
 		}
 		if ref, isUserMessage := domain.UserMessageOfStream(e.Stream()); isUserMessage {
-			return s.recordUserMessage(ref.ID, e)
+			return s.recordUserMessage(ref, e)
 		}
 		if server, isServer := domain.ServerOfStream(e.Stream()); isServer {
 			return s.recordServer(server, e)

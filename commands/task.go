@@ -242,7 +242,7 @@ func (e *Executor) loadTaskQueues(ctx context.Context, w *work, rules []*domain.
 // not: nobody else is to wait for that.
 func (s *State) tell(rules domain.TaskRules, events []domain.Event, at domain.Moment) []domain.Event {
 	events = append(events, s.userRules.Failures(events, s.Task, func(ref domain.UserMessageRef) domain.UserMessage {
-		return s.UserMessage(ref.ID)
+		return s.UserMessage(ref)
 	}, at)...)
 	notices, err := rules.Notices(events, s.Task, at)
 	if err != nil {

@@ -28,7 +28,7 @@ func (c RecordUserMessage) Needs() Needs {
 
 // Decide records the message.
 func (c RecordUserMessage) Decide(s *State, at domain.Moment) (m domain.UserMessage, events []domain.Event, err error) {
-	m = s.UserMessage(c.Message.ID)
+	m = s.UserMessage(domain.UserMessageRef{Project: c.Message.Project, ID: c.Message.ID})
 	if events, err = m.Record(c.Message, c.Rules, at.Time); err != nil {
 		return m, nil, err
 	}
@@ -53,7 +53,7 @@ func (c DeleteUserMessage) Needs() Needs {
 
 // Decide deletes the message if it is there.
 func (c DeleteUserMessage) Decide(s *State, _ domain.Moment) (deleted bool, events []domain.Event, err error) {
-	events, err = s.UserMessage(c.ID).Delete(c.ID, c.Project, c.All)
+	events, err = s.UserMessage(domain.UserMessageRef{Project: c.Project, ID: c.ID}).Delete(c.ID, c.Project, c.All)
 	return err == nil, events, err
 }
 
@@ -76,7 +76,7 @@ func (c SweepUserMessages) Needs() Needs {
 // Decide sweeps those that it is time for.
 func (c SweepUserMessages) Decide(s *State, at domain.Moment) (swept bool, events []domain.Event, err error) {
 	for _, id := range c.IDs {
-		events = append(events, s.UserMessage(id).Sweep(at.Time)...)
+		events = append(events, s.UserMessage(domain.UserMessageRef{Project: c.Project, ID: id}).Sweep(at.Time)...)
 	}
 	return len(events) > 0, events, nil
 }
@@ -122,7 +122,7 @@ func (c ProduceUserMessages) Decide(s *State, at domain.Moment) (p Produced, eve
 		if its.err == nil {
 			had, changed := now[its.message.ID]
 			if !changed {
-				had = s.UserMessage(its.message.ID)
+				had = s.UserMessage(domain.UserMessageRef{Project: its.message.Project, ID: its.message.ID})
 			}
 			var recorded []domain.Event
 			if recorded, its.err = had.Record(its.message, c.Rules, at.Time); its.err == nil {
@@ -181,7 +181,7 @@ func (s *State) produced(queue domain.QueueID, m domain.Message) (p producedMess
 		p.message.ID, p.message.Named = m.ID, true
 	}
 	p.message.Brought = m.Created
-	_, p.known = s.userMessages[p.message.ID]
+	_, p.known = s.userMessages[domain.UserMessageRef{Project: p.message.Project, ID: p.message.ID}]
 	return p
 }
 
@@ -225,26 +225,36 @@ func orNull(text string) string {
 	return text
 }
 
-// UserMessage is what an id stands for now; the zero value if nothing ever did.
-func (s *State) UserMessage(id domain.UserMessageID) domain.UserMessage {
-	return s.userMessages[id].State
+// UserMessage is what an id stands for now: a message of any project, or else what the
+// project's history says of it; the zero value if nothing does.
+func (s *State) UserMessage(ref domain.UserMessageRef) domain.UserMessage {
+	if project, held := s.holders[ref.ID]; held {
+		ref.Project = project
+	}
+	return s.userMessages[ref].State
 }
 
 // recordUserMessage overlays the user messages with an event and gives the event its
 // version.
-func (s *State) recordUserMessage(id domain.UserMessageID, e domain.Event) (version int64) {
-	its := s.userMessages[id]
+func (s *State) recordUserMessage(ref domain.UserMessageRef, e domain.Event) (version int64) {
+	its := s.userMessages[ref]
 	its.Version++
 	its.State.Apply(e)
-	s.putUserMessage(id, its)
+	s.putUserMessage(ref, its)
 	return its.Version
 }
 
-func (s *State) putUserMessage(id domain.UserMessageID, its eventstore.Versioned[domain.UserMessage]) {
+func (s *State) putUserMessage(ref domain.UserMessageRef, its eventstore.Versioned[domain.UserMessage]) {
 	if s.userMessages == nil {
-		s.userMessages = map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage]{}
+		s.userMessages = map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage]{}
+		s.holders = map[domain.UserMessageID]string{}
 	}
-	s.userMessages[id] = its
+	s.userMessages[ref] = its
+	if its.State.ID == ref.ID {
+		s.holders[ref.ID] = ref.Project
+	} else if s.holders[ref.ID] == ref.Project {
+		delete(s.holders, ref.ID)
+	}
 }
 
 // loadPosts loads the queues that commands say they may post to.
@@ -286,8 +296,11 @@ func (e *Executor) loadUserMessages(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
+	for ref, its := range found {
+		s.putUserMessage(ref, its)
+	}
 	for _, ref := range refs {
-		s.putUserMessage(ref.ID, found[ref.ID])
+		s.putUserMessage(ref, found[ref])
 	}
 	return nil
 }

@@ -128,6 +128,57 @@ func TestUserMessagesInOneBatch(t *testing.T) {
 	h.ordered()
 }
 
+// An id that one project's message gives up is free for another's in the same batch, and for
+// nobody who has had it.
+func TestAnIDThatIsGivenUpInTheBatch(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	watch := &handClock{now: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)}
+	e := h.executor(nil, func(cfg *commands.Config) { cfg.Now = watch.Now })
+	id := uuid.New()
+	first, second := noVolume(id, true), noVolume(id, true)
+	second.Message.Project = "p2"
+	var m domain.UserMessage
+	record := func(cmd commands.RecordUserMessage) func() error { return runner[domain.UserMessage](h, e, cmd, &m) }
+	var swept bool
+	sweep := func(project string) func() error {
+		return runner[bool](h, e, commands.SweepUserMessages{Project: project, IDs: []domain.UserMessageID{id}}, &swept)
+	}
+	later := func() {
+		watch.mu.Lock()
+		defer watch.mu.Unlock()
+		watch.now = watch.now.Add(31 * 24 * time.Hour)
+	}
+	if err := record(first)(); err != nil {
+		t.Fatal(err)
+	}
+	later()
+	if errs := h.gathered(e, sweep("p1"), record(second)); errs[0] != nil || errs[1] != nil || m.Project != "p2" {
+		t.Fatalf("%v: %+v", errs, m)
+	}
+	later()
+	if errs := h.gathered(e, sweep("p2"), record(first)); errs[0] != nil || refusal(errs[1]) != domain.Conflict {
+		t.Fatalf("%v: %+v", errs, m)
+	}
+	var kinds []string
+	for _, kind := range h.kinds(0) {
+		if strings.HasPrefix(kind, "user-message.") {
+			kinds = append(kinds, strings.TrimPrefix(kind, "user-message."))
+		}
+	}
+	if diff := cmp.Diff([]string{"recorded", "expired", "recorded", "expired"}, kinds); diff != "" {
+		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+	h.ordered()
+	err := projections.Checking{DB: h.db, Projections: projections.Inline, Found: func(d projections.Difference) error {
+		t.Errorf("differs: %+v", d)
+		return nil
+	}}.Run(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUserMessagesExpire(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -134,7 +134,7 @@ SELECT asked.id, asked.project, '', '', '', '', '', '', '', '', 'epoch'::timesta
 FROM (
     SELECT r.id, r.project, ` + eventstore.LastVersion("'user-message/' || r.project || '/' || r.id") + ` AS version
     FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::uuid[]) AS r (project, id)) AS r
-    WHERE NOT EXISTS (SELECT FROM user_messages m WHERE m.id = r.id)
+    WHERE NOT EXISTS (SELECT FROM user_messages m WHERE m.id = r.id AND m.project = r.project)
 ) AS asked
 WHERE asked.version > 0`
 
@@ -143,7 +143,7 @@ WHERE asked.version > 0`
 // known.
 func (States) UserMessages(
 	ctx context.Context, tx eventstore.Tx, refs []domain.UserMessageRef,
-) (map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage], error) {
+) (map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage], error) {
 	projects, ids := make([]string, len(refs)), make([]uuid.UUID, len(refs))
 	for i, ref := range refs {
 		projects[i], ids[i] = ref.Project, ref.ID
@@ -153,17 +153,17 @@ func (States) UserMessages(
 		return nil, fmt.Errorf("load user messages: %w", err)
 	}
 	defer rows.Close()
-	found := make(map[domain.UserMessageID]eventstore.Versioned[domain.UserMessage], len(refs))
+	found := make(map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage], len(refs))
 	for rows.Next() {
 		var its eventstore.Versioned[domain.UserMessage]
 		if err := readUserMessage(rows, &its.State, &its.Version); err != nil {
 			return nil, fmt.Errorf("load user messages: %w", err)
 		}
-		id := its.State.ID
+		ref := domain.UserMessageRef{Project: its.State.Project, ID: its.State.ID}
 		if its.State.EventID == "" {
 			its.State = domain.UserMessage{Gone: true}
 		}
-		found[id] = its
+		found[ref] = its
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("load user messages: %w", err)
