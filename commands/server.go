@@ -21,7 +21,7 @@ func (c AssignServers) Needs() Needs {
 	needs := Needs{Rank: Adds}
 	for _, o := range c.Observations {
 		needs.Servers = append(needs.Servers, o.ID)
-		needs.Size += rowSize + len(o.Host) + len(o.Node) + len(o.SourceHost) + len(o.DestHost) + len(o.State)
+		needs.Size += rowSize + len(o.Host) + len(o.Node) + len(o.SourceHost) + len(o.DestHost) + len(o.State) + len(o.Project)
 		for _, its := range o.Hosts() {
 			needs.Hosts = append(needs.Hosts, SeenOn{o.ID, its.Host})
 		}
@@ -108,7 +108,7 @@ func (c DispatchEvents) Decide(s *State, at domain.Moment) ([]domain.EventCode, 
 	if err := s.sealPosts(events); err != nil {
 		return nil, nil, err
 	}
-	return codes, append(events, c.Rules.Messages(c.Dispatch, codes, s.userRules, at)...), nil
+	return codes, append(events, c.Rules.Messages(c.Dispatch, codes, s.Server, s.userRules, at)...), nil
 }
 
 // sealPosts seals the posts to queues that encrypt.

@@ -1,5 +1,7 @@
 package domain
 
+import "cmp"
+
 // eventMessages are the entries of the catalogue that users would have been told of by the
 // volume service, if it were told that an event was rejected as it once was.
 var eventMessages = map[string]struct{ action, detail string }{
@@ -7,10 +9,11 @@ var eventMessages = map[string]struct{ action, detail string }{
 	volumeReimaged: {"016", "028"},
 }
 
-// Messages are what users are told of rejected events of volumes, in the project of whoever
-// told of the events: a volume's own project is not in them. A volume of which several
+// Messages are what users are told of rejected events of volumes: in the project of the
+// server, which is the volume's, or in that of whoever told of the events if nobody has said
+// whose the server is. A volume of which several
 // events are rejected is told of once. What cannot be told is not.
-func (r EventRules) Messages(d Dispatch, codes []EventCode, u UserMessageRules, at Moment) (events []Event) {
+func (r EventRules) Messages(d Dispatch, codes []EventCode, server func(ServerID) Server, u UserMessageRules, at Moment) (events []Event) {
 	if !r.ToMessages {
 		return nil
 	}
@@ -22,7 +25,7 @@ func (r EventRules) Messages(d Dispatch, codes []EventCode, u UserMessageRules, 
 			continue
 		}
 		recorded, err := RecordUserMessage(NewUserMessage{
-			Project: d.Project, ID: e.ID, Action: entry.action, Detail: entry.detail, ResourceType: "VOLUME", ResourceUUID: *e.Tag,
+			Project: cmp.Or(server(e.Server).Project, d.Project), ID: e.ID, Action: entry.action, Detail: entry.detail, ResourceType: "VOLUME", ResourceUUID: *e.Tag,
 			Request: d.RequestID, GlobalRequest: d.GlobalRequestID,
 		}, u, at.Time)
 		if err == nil {

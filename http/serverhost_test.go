@@ -47,11 +47,45 @@ func TestServersAndTheirHosts(t *testing.T) {
 		`{"server_host": {"server_uuid": "x"}}`:                    "Invalid input for field/attribute server_host. Value: {'server_uuid': 'x'}. Additional properties are not allowed ('server_uuid' was unexpected)",
 		`{"server_host": {"host": 1}}`:                             "Invalid input for field/attribute host. Value: 1. 1 is not of type 'string', 'null'",
 		`{"server_host": {"node": "\u0000"}}`:                      "node must not be longer than 255 characters, nor hold a NUL",
+		`{"server_host": {"project_id": "\u0000"}}`:                "project_id: project id must have 1 to 256 characters",
 		`{"server_host": {"observed_at": "x"}}`:                    "Invalid input for field/attribute observed_at. Value: x. 'x' is not a 'date-time'",
 		`{"server_host": {"observed_at": null}}`:                   "Invalid input for field/attribute observed_at. Value: None. None is not of type 'string'",
 		`{"server_host": {"observed_at": "1969-12-31T23:59:59Z"}}`: "observed_at must not be before 1970",
 	} {
 		a.faulty("PUT", hostsPath+"/"+onC1, body, 400, "badRequest", message)
+	}
+}
+
+// Whose a server is stays known, also of one that was forgotten: users are told there of its
+// events that are rejected.
+func TestWhoseServersAre(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(cfg *Config) {
+		cfg.Computes.Events = domain.DefaultEventRules()
+		cfg.Computes.Events.ToMessages = true
+	})
+	has := func(got answer, project string) {
+		t.Helper()
+		if strings.Contains(got.body, `"project_id"`) != (project != "") || project != "" && !strings.Contains(got.body, `"project_id":"`+project+`"`) {
+			t.Errorf("not of %q: %s", project, got.body)
+		}
+	}
+	path := hostsPath + "/" + onC1
+	has(a.call("PUT", path, `{"server_host": {"project_id": null}}`, 200), "")
+	has(a.call("PUT", path, `{"server_host": {"project_id": "a1"}}`, 200), "a1")
+	has(a.call("PUT", path, `{"server_host": {"host": "c1", "project_id": ""}}`, 200), "a1")
+	has(a.call("GET", path, ``, 200), "a1")
+	has(a.call("GET", hostsPath+"?host=c1", ``, 200), "a1")
+	a.call("PUT", path, `{"server_host": {"project_id": "b2", "observed_at": "2020-01-01T00:00:00Z"}}`, 200)
+	a.call("POST", hostsPath, `{"server_hosts": [{"server_uuid": "`+onC1+`"}]}`, 200)
+	has(a.call("GET", path, ``, 200), "a1")
+	a.call("DELETE", path, ``, 204)
+	volume := "f292cc0c-54a7-4b3b-8174-d2ff82d87008"
+	a.call("POST", eventsPath, `{"events": [{"name": "volume-reimaged", "server_uuid": "`+onC1+`", "tag": "`+volume+`"}]}`, 207,
+		"OpenStack-API-Version", "compute 2.93")
+	list := a.call("GET", "/v3/messages?project_id=a1", ``, 200, "OpenStack-API-Version", "volume 3.71")
+	if !strings.Contains(list.body, volume) {
+		t.Errorf("a1 is told %s", list.body)
 	}
 }
 
@@ -119,6 +153,14 @@ func TestManyServersAtOnce(t *testing.T) {
 		a.call("GET", hostsPath+query, ``, 400)
 	}
 	a.call("GET", hostsPath, ``, 403, "X-Roles", "reader")
+	// Who may not has nothing of his parsed.
+	for _, path := range []string{hostsPath, hostsPath + "/" + onC1, hostsPath + "/x", hostsPath + "?limit=x", "/v2.1/os-host-queues/" + strings.Repeat("h", 256)} {
+		for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+			if got := a.send(method, path, strings.NewReader(`{"nonsense`), "X-Roles", "member"); got.status != 403 && got.status != 404 {
+				t.Errorf("%s %s: %d %s", method, path, got.status, got.body)
+			}
+		}
+	}
 	a.call("POST", hostsPath, seed, 403, "X-Roles", "reader")
 	for _, body := range []string{`{"server_hosts": []}`, `{"server_hosts": 1}`, `{"servers": []}`, `{"server_hosts": [` + strings.Repeat(item(7, "")+",", 1000) + item(7, "") + `]}`} {
 		a.call("POST", hostsPath, body, 400)

@@ -46,13 +46,13 @@ func foldServers(history []eventstore.RecordedEvent) []*domain.Server {
 }
 
 const upsertServers = `
-INSERT INTO server_hosts (server_uuid, host, node, source_host, dest_host, state, deleted, observed_at, source)
-SELECT s.id, s.host, s.node, s.source_host, s.dest_host, s.state, s.deleted = 1, s.observed_at, s.source
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::timestamptz[], $9::text[])
-    AS s (id, host, node, source_host, dest_host, state, deleted, observed_at, source)
+INSERT INTO server_hosts (server_uuid, host, node, source_host, dest_host, state, project, deleted, observed_at, source)
+SELECT s.id, s.host, s.node, s.source_host, s.dest_host, s.state, s.project, s.deleted = 1, s.observed_at, s.source
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::integer[], $9::timestamptz[], $10::text[])
+    AS s (id, host, node, source_host, dest_host, state, project, deleted, observed_at, source)
 ON CONFLICT (server_uuid) DO UPDATE
 SET host = excluded.host, node = excluded.node, source_host = excluded.source_host, dest_host = excluded.dest_host,
-    state = excluded.state, deleted = excluded.deleted, observed_at = excluded.observed_at, source = excluded.source`
+    state = excluded.state, project = excluded.project, deleted = excluded.deleted, observed_at = excluded.observed_at, source = excluded.source`
 
 func applyToServers(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
 	servers := foldServers(history)
@@ -61,21 +61,21 @@ func applyToServers(ctx context.Context, tx eventstore.Tx, history []eventstore.
 	}
 	n := len(servers)
 	ids, observed, deleted := make([]uuid.UUID, n), make([]time.Time, n), make([]int, n)
-	texts := [6][]string{} // host, node, source_host, dest_host, state, source
+	texts := [7][]string{} // host, node, source_host, dest_host, state, project, source
 	for i, s := range servers {
 		ids[i], observed[i] = s.ID, s.ObservedAt
 		if s.Deleted {
 			deleted[i] = 1
 		}
-		for j, text := range []string{s.Host, s.Node, s.SourceHost, s.DestHost, s.State, s.Source} {
+		for j, text := range []string{s.Host, s.Node, s.SourceHost, s.DestHost, s.State, s.Project, s.Source} {
 			texts[j] = append(texts[j], text)
 		}
 	}
 	args := []any{pgarray.UUIDs(ids)}
-	for _, column := range texts[:5] {
+	for _, column := range texts[:6] {
 		args = append(args, pgarray.TextsOrNull(column))
 	}
-	args = append(args, pgarray.Ints(deleted), pgarray.Times(observed), pgarray.Texts(texts[5]))
+	args = append(args, pgarray.Ints(deleted), pgarray.Times(observed), pgarray.Texts(texts[6]))
 	if _, err := tx.ExecContext(ctx, upsertServers, args...); err != nil {
 		return fmt.Errorf("write servers: %w", err)
 	}
@@ -83,19 +83,19 @@ func applyToServers(ctx context.Context, tx eventstore.Tx, history []eventstore.
 }
 
 // serverRead are the columns of a server, as readServer takes them.
-const serverRead = `s.server_uuid, s.host, s.node, s.source_host, s.dest_host, s.state, s.deleted, s.observed_at, s.source`
+const serverRead = `s.server_uuid, s.host, s.node, s.source_host, s.dest_host, s.state, s.project, s.deleted, s.observed_at, s.source`
 
 // readServer reads the columns of serverRead, and more. Of a server that is not there all
 // of them are NULL.
 func readServer(rows interface{ Scan(...any) error }, s *domain.Server, more ...any) error {
 	var id uuid.NullUUID
-	var host, node, from, to, state, source sql.NullString
+	var host, node, from, to, state, project, source sql.NullString
 	var deleted sql.NullBool
 	var observed sql.NullTime
-	err := rows.Scan(append([]any{&id, &host, &node, &from, &to, &state, &deleted, &observed, &source}, more...)...)
+	err := rows.Scan(append([]any{&id, &host, &node, &from, &to, &state, &project, &deleted, &observed, &source}, more...)...)
 	*s = domain.Server{
 		ID:          id.UUID,
-		Whereabouts: domain.Whereabouts{Host: host.String, Node: node.String, SourceHost: from.String, DestHost: to.String, State: state.String},
+		Whereabouts: domain.Whereabouts{Host: host.String, Node: node.String, SourceHost: from.String, DestHost: to.String, State: state.String, Project: project.String},
 		Deleted:     deleted.Bool, ObservedAt: observed.Time, Source: source.String,
 	}
 	return err

@@ -7,6 +7,7 @@ CREATE TABLE server_hosts (
     source_host text        COLLATE "C",  -- that it migrates from
     dest_host   text        COLLATE "C",  -- that it migrates to
     state       text,
+    project     text,                     -- whose it is; NULL: nobody has said
     deleted     boolean     NOT NULL,     -- it was forgotten
     observed_at timestamptz NOT NULL,
     source      text        NOT NULL,     -- who said it
