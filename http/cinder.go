@@ -120,7 +120,7 @@ func (s *Server) addVolumeRest() {
 		s.addAnyOf(namedFaults, "/v3"+slash, s.showVolumeVersions(http.StatusOK))
 	}
 	if s.Volumes.Upstream != nil {
-		pass := s.passOn(volumePrefix, s.Volumes.Upstream)
+		pass := s.passOn(volumePrefix, s.Volumes.Upstream, s.volumeEndpoint)
 		s.addAnyOf(namedFaults, volumePrefix, pass)
 		s.addAnyOf(namedFaults, volumePrefix+"/*", pass)
 		return

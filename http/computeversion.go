@@ -43,7 +43,7 @@ func (s *Server) computeVersionOf(c echo.Context, version, rest string) computeV
 			Media: []mediaShown{{"application/json", "application/vnd.openstack.compute+json;version=2"}},
 		}
 	}
-	its.Links = []versionLink{{Rel: "self", Href: endpointOf(c, s.Computes.PublicEndpoint, computePrefix) + version + "/" + rest}}
+	its.Links = []versionLink{{Rel: "self", Href: s.computeEndpoint(c) + version + "/" + rest}}
 	return its
 }
 
@@ -97,4 +97,9 @@ func writeDocument(c echo.Context, status int, name string, value any) error {
 		return err
 	}
 	return writeJSON(c, status, text)
+}
+
+// computeEndpoint is where the client reaches the Compute API, without a slash at the end.
+func (s *Server) computeEndpoint(c echo.Context) string {
+	return endpointOf(c, s.Computes.PublicEndpoint, computePrefix)
 }

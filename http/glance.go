@@ -53,6 +53,7 @@ var stockTexts = map[int]string{
 	http.StatusRequestHeaderFieldsTooLarge: "The request header fields were too large",
 	http.StatusInternalServerError:         "The server has either erred or is incapable of performing the requested operation.",
 	http.StatusBadGateway:                  "Bad gateway.",
+	http.StatusGatewayTimeout:              "The service behind this one did not answer in time.",
 	http.StatusServiceUnavailable:          "The server is currently unavailable. Please try again at a later time.",
 }
 

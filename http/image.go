@@ -72,7 +72,7 @@ func (s *Server) addImageRest() {
 	}
 	s.addOpen([]string{http.MethodGet, http.MethodHead}, imagePrefix+"/healthcheck", s.showHealthcheck)
 	if s.Images.Upstream != nil {
-		pass := s.passOn(imagePrefix, s.Images.Upstream)
+		pass := s.passOn(imagePrefix, s.Images.Upstream, s.imageEndpoint)
 		s.addAny(imagePrefix, pass)
 		s.addAny(imagePrefix+"/*", pass)
 		return

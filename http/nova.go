@@ -98,7 +98,7 @@ func (s *Server) addComputeRest() {
 	s.addAnyOf(namedFaults, "/v2.1", s.showComputeVersion)
 	s.addAnyOf(namedFaults, "/v2.1/", s.showComputeVersion)
 	if s.Computes.Upstream != nil {
-		pass := s.passOn(computePrefix, s.Computes.Upstream)
+		pass := s.passOn(computePrefix, s.Computes.Upstream, s.computeEndpoint)
 		s.addAnyOf(namedFaults, computePrefix, pass)
 		s.addAnyOf(namedFaults, computePrefix+"/*", pass)
 		return

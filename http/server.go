@@ -132,6 +132,8 @@ type Server struct {
 	stopping   chan struct{} // closed when nobody is to wait any more
 	stop       func()
 	crowd      chan struct{} // has room for those who may look, see inTurn
+	// idleTransfer is how long what is passed on may stand still.
+	idleTransfer time.Duration
 }
 
 // New makes a server that is ready to serve.
@@ -150,6 +152,7 @@ func New(cfg Config) *Server {
 	}
 	cfg.WebSockets, cfg.Volumes = cfg.WebSockets.withDefaults(), cfg.Volumes.withDefaults()
 	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, dialects: map[string]*dialect{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
+	s.idleTransfer = idleTransfer
 	s.taskSchema = newTaskSchema(cfg.Images.Tasks)
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.metrics.addActions(cfg.Registry, s.operations, s.sockets.count)
