@@ -374,6 +374,23 @@ func TestComputeVersions(t *testing.T) {
 	}
 }
 
+// Who has no token is told so before anything else, and before his body is read.
+func TestComputeWithoutAToken(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(cfg *Config) { cfg.Auth = refusing{} })
+	for _, route := range []string{
+		"POST " + eventsPath, "POST /compute/os-server-external-events", "GET " + hostsPath, "POST " + hostsPath, "GET " + hostsPath + "/x",
+		"PUT " + hostsPath + "/" + onC1, "DELETE " + hostsPath + "/" + onC1, "GET /v2.1/os-host-queues/c1",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		a.call(method, path, `{`, 401, "Content-Type", "text/xml", "OpenStack-API-Version", "compute 2.999").is(volumeSample(t, "error-401"))
+	}
+	for _, path := range []string{"/compute", "/compute/v2.1/", "/v2.1/"} {
+		a.call("GET", path, ``, 200) // whoever looks for the versions has no token yet
+	}
+	a.expectKinds()
+}
+
 // TestTheComputeAPIAlone stands at the root of an address of its own.
 func TestTheComputeAPIAlone(t *testing.T) {
 	t.Parallel()

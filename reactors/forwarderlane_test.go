@@ -150,6 +150,36 @@ func TestOneEventThatIsRefusedIsTheOnlyOne(t *testing.T) {
 	}
 }
 
+// TestWhatIsToldIsNoLongerThanWhatWasSaid: the service takes as much as from a client, and no
+// more. What it finds too large all the same it gets in parts.
+func TestWhatIsToldIsNoLongerThanWhatWasSaid(t *testing.T) {
+	h := newHouse(t)
+	server := h.assignServer()
+	var mu sync.Mutex
+	var longest, parts int
+	service := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		if longest = max(longest, len(body)); len(body) > 300 {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		parts++
+		_, _ = fmt.Fprintf(w, `{"events": [%s]}`, strings.TrimSuffix(strings.Repeat(`{"code": 200},`, strings.Count(string(body), "server_uuid")), ","))
+	})
+	h.tellMany("req-1", "<&>", server, server, server, server, server, server)
+	h.forwards(service, nil)
+	h.noneOwed()
+	said := len(`{"events":[]}`+"\n") + 6*len(`{"name":"network-changed","server_uuid":"`+server.String()+`","tag":"<&>"},`) - 1
+	if longest != said || parts < 2 {
+		t.Errorf("%d bytes at most in %d parts, want %d", longest, parts, said)
+	}
+	if diff := cmp.Diff([]string{"200  200 200 200 200 200 200"}, h.outcomes()); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+}
+
 // TestNothingIsLostWhenTheForwarderIsCutOff in the middle of a request: the next one tells
 // of it, and of what waited behind it.
 func TestNothingIsLostWhenTheForwarderIsCutOff(t *testing.T) {
