@@ -113,6 +113,7 @@ func (u *upstream) rewrite(p *httputil.ProxyRequest) {
 	for _, name := range untrusted {
 		p.Out.Header.Del(name)
 	}
+	maps.DeleteFunc(p.Out.Header, func(name string, _ []string) bool { return ambiguous(name) })
 	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	p.SetXForwarded()
 	reached, err := url.Parse(u.endpoint(c))
@@ -135,6 +136,13 @@ var untrusted = []string{
 	"Upgrade", "X-Forwarded-Prefix", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Protocol", "X-Forwarded-Scheme",
 	"X-Forwarded-Path", "X-Forwarded-Uri", "X-Url-Scheme", "X-Original-Url", "X-Original-Uri", "X-Original-Host", "X-Rewrite-Url", "X-Host",
 	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Script-Name",
+}
+
+// ambiguous tells of a header that some services take for another one: WSGI makes no
+// difference between a dash and an underscore. The names of an image's properties have
+// underscores of their own.
+func ambiguous(name string) bool {
+	return strings.Contains(name, "_") && !strings.HasPrefix(name, "X-Image-Meta-")
 }
 
 // without is a path as it is at the real service.

@@ -141,6 +141,7 @@ func TestUpstreamsHost(t *testing.T) {
 	spoof := []string{
 		"Forwarded", "for=1.2.3.4;host=evil", "X-Forwarded-Host", "evil", "X-Forwarded-Prefix", "/evil", "X-Forwarded-Port", "1", "X-Forwarded-For", "1.2.3.4",
 		"X-Forwarded-Server", "evil", "X-Original-Url", "/evil", "X-Rewrite-Url", "/evil", "X-Http-Method-Override", "DELETE",
+		"X_Forwarded_Host", "evil", "X-Image-Meta-Property-Os_distro", "x",
 	}
 	check := func(prefix string) {
 		t.Helper()
@@ -151,6 +152,7 @@ func TestUpstreamsHost(t *testing.T) {
 		for name, want := range map[string]string{
 			"Forwarded": "", "X-Forwarded-Host": host, "X-Forwarded-Prefix": prefix, "X-Forwarded-Port": "", "X-Forwarded-Proto": "http",
 			"X-Forwarded-For": "1.2.3.4, 127.0.0.1", "X-Forwarded-Server": "", "X-Original-Url": "", "X-Rewrite-Url": "", "X-Real-Ip": "127.0.0.1",
+			"X_forwarded_host": "", "X-Image-Meta-Property-Os_distro": "x",
 		} {
 			if got := came.Header.Get(name); got != want {
 				t.Errorf("%s came as %q, want %q", name, got, want)
