@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func asNamedFault(err error) (*problem, bool) {
 		if p.title == plainText {
 			return p, true
 		}
-		return namedFault(p.status, "%s", p.description), true
+		return namedFault(p.status, "%s", cmp.Or(p.description, stockTexts[p.status])), true
 	}
 	if limit, ok := errors.AsType[tooLarge](err); ok {
 		return namedFault(http.StatusRequestEntityTooLarge, "%s", limit.Error()), true
