@@ -29,11 +29,12 @@ type Projector interface {
 	Covers(events []eventstore.NewEvent) bool
 }
 
-// Bounds of a batch and of the waiting line, in commands and in bytes.
+// Bounds of a batch and of the waiting line, in commands and in bytes. The line has room for
+// two rushes of ten thousand; it is over within seconds.
 const (
 	maxBatch        = 500
 	maxBatchBytes   = 4 << 20
-	maxWaiting      = 5000
+	maxWaiting      = 20_000
 	maxWaitingBytes = 64 << 20
 )
 

@@ -35,6 +35,10 @@ func putBuffer(b *[]byte) {
 	}
 }
 
+// maxTrusted is how much room a body gets before it is there: many who announce one and do
+// not send it would take all there is; bytes.
+const maxTrusted = 16 << 10
+
 // tooLarge refuses a body; it is how many bytes one may have.
 type tooLarge int
 
@@ -53,7 +57,7 @@ func readBody(r *http.Request, limit int, into *[]byte) ([]byte, error) {
 	}
 	body := (*into)[:0]
 	if r.ContentLength > 0 {
-		body = slices.Grow(body, int(r.ContentLength))
+		body = slices.Grow(body, int(min(r.ContentLength+1, maxTrusted)))
 	}
 	rest := io.LimitedReader{R: r.Body, N: int64(limit) + 1}
 	for {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -209,5 +210,19 @@ func BenchmarkDecodePost(b *testing.B) {
 		if _, err := DecodePost(body, limits); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Who announces a large body and does not send it gets no room for it.
+func TestAnnouncedBodiesTakeNoRoom(t *testing.T) {
+	t.Parallel()
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader("{"))
+	r.ContentLength = 2 << 20
+	var buffer []byte
+	if body, err := readBody(r, 2<<20, &buffer); err != nil || string(body) != "{" {
+		t.Errorf("%q %v", body, err)
+	}
+	if cap(buffer) > 2*maxTrusted {
+		t.Errorf("it takes %d bytes", cap(buffer))
 	}
 }

@@ -128,6 +128,7 @@ type Server struct {
 	metrics    *metrics
 	operations operations
 	sockets    sockets
+	outgoing   outgoing
 	draining   atomic.Bool
 	stopping   chan struct{} // closed when nobody is to wait any more
 	stop       func()
@@ -151,7 +152,7 @@ func New(cfg Config) *Server {
 		cfg.Computes.Events = domain.DefaultEventRules()
 	}
 	cfg.WebSockets, cfg.Volumes = cfg.WebSockets.withDefaults(), cfg.Volumes.withDefaults()
-	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, dialects: map[string]*dialect{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers)}
+	s := &Server{Config: cfg, echo: echo.New(), rules: map[routeKey]string{}, dialects: map[string]*dialect{}, metrics: newMetrics(cfg.Registry), operations: newOperations(), stopping: make(chan struct{}), crowd: make(chan struct{}, lookers), outgoing: outgoing{most: maxUnread}}
 	s.idleTransfer = idleTransfer
 	s.taskSchema = newTaskSchema(cfg.Images.Tasks)
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
@@ -216,11 +217,13 @@ func withPlainPath(r *http.Request) *http.Request {
 }
 
 // Serve answers what comes in on a listener until Shutdown.
-func (s *Server) Serve(l net.Listener) error { return serve(s.server, l) }
+func (s *Server) Serve(l net.Listener) error { return serve(s.server, s.outgoing.bounded(l)) }
 
 // ServeAlone is Serve for a listener at which an API stands alone, at the root: ImageAPI,
 // VolumeAPI or ComputeAPI.
-func (s *Server) ServeAlone(api string, l net.Listener) error { return serve(s.alone[api], l) }
+func (s *Server) ServeAlone(api string, l net.Listener) error {
+	return serve(s.alone[api], s.outgoing.bounded(l))
+}
 
 func serve(s *http.Server, l net.Listener) error {
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
