@@ -37,7 +37,7 @@ apt_update  = $$as apt-get update -q >/dev/null
 apt_install = $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-replicas test-pgbouncer torture test-clients lint fuzz bench deps postgres compiler pgbouncer clients clean
+.PHONY: help build run demo test test-replicas test-pgbouncer torture test-clients test-tempest client-table lint fuzz bench deps postgres compiler pgbouncer clients clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -73,7 +73,14 @@ torture: deps ## kill, stop and starve everything nabu needs, for $(TORTURE)
 	@cd cmd/nabu && NABU_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=0 -run '^TestTorture$$'
 
 test-clients: build postgres clients ## drive nabu with OpenStack's own clients
-	@$(PYTHON) -B http/testclients/run.py bin/nabu
+	@$(PYTHON) -B http/testclients/run.py table --check
+	@$(PYTHON) -B http/testclients/run.py drive bin/nabu
+
+test-tempest: build postgres clients ## run tempest's tests alone, and the one that takes 140 s
+	@$(PYTHON) -B http/testclients/run.py drive --tempest bin/nabu
+
+client-table: clients ## write the cases of test-clients into docs/clients.md
+	@$(PYTHON) -B http/testclients/run.py table
 
 lint: ## check the format, go vet, staticcheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); \
@@ -138,8 +145,8 @@ pgbouncer:
 
 # OpenStack's clients come from the distribution, and so does the Python that has them.
 clients:
-	@packages="python3-openstacksdk python3-zaqarclient python3-openstackclient python3-glanceclient python3-cinderclient python3-novaclient python3-websocket"; \
-	if $(PYTHON) -c 'import cinderclient, glanceclient, novaclient, openstack, openstackclient, zaqarclient, websocket' 2>/dev/null; then exit 0; fi; \
+	@packages="python3-openstacksdk python3-zaqarclient python3-openstackclient python3-glanceclient python3-cinderclient python3-novaclient python3-websocket python3-tempest zaqar-tempest-plugin"; \
+	if $(PYTHON) -c 'import cinderclient, glanceclient, novaclient, openstack, openstackclient, tempest, zaqar_tempest_plugin, zaqarclient, websocket' 2>/dev/null; then exit 0; fi; \
 	if $(may_install); then \
 		echo "Installing OpenStack's clients."; \
 		set -e; \

@@ -3,6 +3,7 @@ package http
 import (
 	"cmp"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -60,20 +61,31 @@ const maxUser = 256
 // Cinder have it without Keystone.
 func (NoAuth) Authenticate(r *http.Request) (Caller, error) {
 	caller := Caller{User: r.Header.Get("X-User-Id"), Roles: rolesByDefault}
-	token := strings.ReplaceAll(r.Header.Get("X-Auth-Token"), "%3A", ":")
-	if user, project, both := strings.Cut(token, ":"); both {
+	if user, project, both := userAndProject(r.Header.Get("X-Auth-Token")); both {
 		caller.User, caller.Project, caller.HasProject = cmp.Or(caller.User, user), project, true
 	}
-	if !utf8.ValidString(caller.User) || utf8.RuneCountInString(caller.User) > maxUser {
-		return Caller{}, badRequest("Invalid header value", "X-User-Id must be a text of at most %d characters.", maxUser)
+	if !utf8.ValidString(caller.User) || strings.ContainsRune(caller.User, 0) || utf8.RuneCountInString(caller.User) > maxUser {
+		return Caller{}, badRequest("Invalid header value", "X-User-Id must be a text of at most %d characters, without a NUL.", maxUser)
 	}
-	if project, given := r.Header[headerProject]; given {
+	// openstacksdk 4.18 sends an empty header where it knows of no project.
+	if project, given := r.Header[headerProject]; given && (project[0] != "" || !caller.HasProject) {
 		caller.Project, caller.HasProject = project[0], true
 	}
 	if roles, given := r.Header["X-Roles"]; given {
 		caller.Roles = splitRoles(strings.Join(roles, ","))
 	}
 	return caller, nil
+}
+
+// userAndProject takes a token of user:project apart. glanceclient without a session escapes
+// it as if it stood in a path.
+func userAndProject(token string) (user, project string, both bool) {
+	if !strings.Contains(token, ":") {
+		if plain, err := url.PathUnescape(token); err == nil {
+			token = plain
+		}
+	}
+	return strings.Cut(token, ":")
 }
 
 // splitRoles takes a list of roles apart.

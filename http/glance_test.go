@@ -172,7 +172,7 @@ func TestImageRoutes(t *testing.T) {
 		a.fails("POST", prefix+"/tasks/x/action", action, 404, "Could not find task x", "X-Roles", "Service")
 		a.fails("GET", prefix+"/images/x/tasks", ``, 403, "You are not authorized to complete get_image action.", "X-Roles", "member")
 		a.fails("GET", prefix+"/tasks", ``, 431, "The request header fields were too large", "X-Openstack-Request-Id", strings.Repeat("r", 65))
-		a.fails("GET", prefix+"/tasks", ``, 400, "X-User-Id must be a text of at most 256 characters.", "X-User-Id", strings.Repeat("u", 257))
+		a.fails("GET", prefix+"/tasks", ``, 400, "X-User-Id must be a text of at most 256 characters, without a NUL.", "X-User-Id", strings.Repeat("u", 257))
 	}
 	a.fails("GET", "/image/v2/nothing", ``, 404, "The resource could not be found.")
 	a.call("GET", "/v2/nothing", ``, 404).is(`{"title": "404 Not Found"}`) // Zaqar's

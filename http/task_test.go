@@ -224,14 +224,18 @@ func TestTasksNeedAToken(t *testing.T) {
 func TestNoAuthTakesATokenOfUserAndProject(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
-	var made taskBody
-	got := a.call("POST", "/v2/tasks", `{"type": "api_image_import", "input": `+copied+`}`, 201, "X-Project-Id", "", "X-Auth-Token", "somebody:p7")
-	if got.into(&made); made.Owner != "p7" || !strings.Contains(got.body, `"user_id":"somebody"`) {
-		t.Errorf("made %s", got.body)
+	for _, token := range []string{"somebody:p7", "somebody%3Ap7"} {
+		var made taskBody
+		got := a.call("POST", "/v2/tasks", `{"type": "api_image_import", "input": `+copied+`}`, 201, "X-Project-Id", "", "X-Auth-Token", token)
+		if got.into(&made); made.Owner != "p7" || !strings.Contains(got.body, `"user_id":"somebody"`) {
+			t.Errorf("made with %s: %s", token, got.body)
+		}
 	}
-	// As "glance --os-auth-token somebody:p7" sends it.
-	if got := a.call("GET", "/v2/tasks", ``, 200, "X-Project-Id", "", "X-Auth-Token", "somebody%3Ap7"); !strings.Contains(got.body, made.ID) {
-		t.Errorf("listed %s", got.body)
+	a.call("PUT", "/v2/queues/builds", ``, 201, "X-Project-Id", " ", "X-Auth-Token", "somebody:p7") // sent as an empty one
+	a.call("PUT", "/v2/queues/builds", ``, 400, "X-Project-Id", " ")
+	for _, token := range []string{"some%00body%3Ap7", "somebody%3A%00", "some%FFbody%3Ap7", "%3Ap%FF", "somebody%3Ap7%"} {
+		a.call("POST", "/v2/tasks", `{"type": "api_image_import", "input": `+copied+`}`, 400, "X-Project-Id", "", "X-Auth-Token", token)
+		a.call("PUT", "/v2/queues/builds", ``, 400, "X-Project-Id", "", "X-Auth-Token", token)
 	}
 	if got := a.call("POST", "/v2/tasks", `{"type": "api_image_import", "input": {}}`, 201, "X-User-Id", "u1", "X-Auth-Token", "somebody:p7"); !strings.Contains(got.body, `"owner":"p1"`) || !strings.Contains(got.body, `"user_id":"u1"`) {
 		t.Errorf("made %s", got.body)

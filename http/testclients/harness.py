@@ -1,6 +1,7 @@
 """What cases need besides a client: where nabu is, checks that say what they expected,
 and a list to stand in."""
 
+import collections
 import json
 import os
 import time
@@ -106,25 +107,30 @@ class Cases:
         self.client = client
         self.cases = []
 
-    def __call__(self, call, says):
+    def __call__(self, call, says, lacks=""):
         """Adds a function as a case: which call of the client it is about, and what has
-        to be true."""
+        to be true. lacks is why the client that is installed cannot be asked, if it cannot."""
         def add(function):
-            self.cases.append((call, says, function))
+            self.cases.append((call, says, lacks, function))
             return function
         return add
 
+    def rows(self):
+        """Each case in a few words: client, call and what has to be true."""
+        return [(self.client, call, says) for call, says, *_ in self.cases]
+
     def run(self, place, endpoint, keystone):
         """Runs all cases at one endpoint, prints a line for each, and returns how many
-        there were and how many failed."""
-        failed = 0
-        for call, says, function in self.cases:
+        there were (cases), how many of these failed, and how many were skipped."""
+        counts = collections.Counter()
+        for call, says, lacks, function in self.cases:
             here = Here(endpoint, keystone, uuid.uuid4().hex)
-            problem = run_one(function, here)
-            failed += problem is not None
-            mark, problem = ("ok  ", "") if problem is None else ("FAIL", f"\n      {problem}")
-            print(f"{mark}  {self.client:<15}  {place:<10}  {call:<28}  {says}{problem}", flush=True)
-        return len(self.cases), failed
+            problem = lacks or run_one(function, here)
+            mark = "skip" if lacks else "FAIL" if problem else "ok"
+            counts.update({"skipped": 1} if lacks else {"cases": 1, "failed": mark == "FAIL"})
+            problem = f"\n      {problem}" if problem else ""
+            print(f"{mark:<4}  {self.client:<15}  {place:<10}  {call:<28}  {says}{problem}", flush=True)
+        return counts
 
 
 def run_one(function, here):

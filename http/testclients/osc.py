@@ -3,6 +3,7 @@ Keystone where nabu is. All but one run inside this program, by the function tha
 program "openstack" consists of: most of a command's time is its start."""
 
 import contextlib
+import importlib.metadata
 import io
 import json
 import logging
@@ -16,8 +17,11 @@ from osc_lib import clientmanager
 from zaqarclient.queues import cli
 
 from harness import Cases, Mismatch, has, same, true, within
+from zaqar import OLDER
 
 cases = Cases("openstackclient")
+NO_OLD_NAMES = "" if importlib.metadata.entry_points(group="openstack.messaging.v2", name="queue_create") else \
+    "python-zaqarclient has no commands without the word messaging since 3.0"
 MINE = "9b2f5a5e-03d1-4c55-8f0e-2f6a7c0e11d4"  # the Client-ID, which two commands must be given
 
 
@@ -132,10 +136,12 @@ def _(here):
     for name in ("a", "b", "c", "d"):
         here.make_queue(name, team=name)
     same("by default", show(here, "messaging", "queue", "list"), [{"Name": name} for name in "abcd"])
-    count, rows = openstack(here, "messaging", "queue", "list", "--limit", "2", "--marker", "a", "--detailed",
-                            "--with_count", "-f", "json").split("\n", 1)
-    same("count", count, "Queues in total: 4")
-    rows = json.loads(rows)
+    printed = openstack(here, "messaging", "queue", "list", "--limit", "2", "--marker", "a", "--detailed",
+                        "--with_count", "-f", "json")
+    if OLDER:  # newer ones keep it to themselves
+        count, printed = printed.split("\n", 1)
+        same("count", count, "Queues in total: 4")
+    rows = json.loads(printed)
     same("names", column(rows, "Name"), ["b", "c"])
     same("hrefs", column(rows, "Href"), ["/v2/queues/b", "/v2/queues/c"])
     has("metadata", rows[0]["Metadata_Dict"], team="b", _default_message_ttl=3600, _max_claim_count=None)
@@ -242,11 +248,12 @@ def _(here):
     same("ttl", here.call("GET", f"/queues/builds/claims/{claim}")["ttl"], 120)
 
     rows = show(here, "messaging", "claim", "query", "builds", claim)
+    shown = posted if OLDER else ["", ""]  # newer ones show no ids, by themselves
     same("queried", [(row["Message_ID"], row["Message"], row["TTL"]) for row in rows],
-         [(posted[0], {"n": 0}, 300), (posted[1], {"n": 1}, 1300)])
+         [(shown[0], {"n": 0}, 300), (shown[1], {"n": 1}, 1300)])
     rows = show(here, "messaging", "claim", "renew", "builds", claim, "--ttl", "600", "--grace", "90")
     same("renewed", [(row["Message_ID"], row["Message"], row["TTL"]) for row in rows],
-         [(posted[0], {"n": 0}, 690), (posted[1], {"n": 1}, 1300)])
+         [(shown[0], {"n": 0}, 690), (shown[1], {"n": 1}, 1300)])
     same("ttl then", here.call("GET", f"/queues/builds/claims/{claim}")["ttl"], 600)
 
     quiet(here, "messaging", "claim", "release", "builds", claim)
@@ -268,7 +275,7 @@ def _(here):
 
 # The same without "messaging", as they were called before.
 
-@cases("queue create", "and set metadata, get metadata, stats, purge, delete work by their old names")
+@cases("queue create", "and set metadata, get metadata, stats, purge, delete work by their old names", NO_OLD_NAMES)
 def _(here):
     same("made", show(here, "queue", "create", "builds"), {"Name": "builds"})
     quiet(here, "queue", "set", "metadata", "builds", '{"team": "qa"}')
@@ -282,13 +289,13 @@ def _(here):
     same("deleted", here.call("GET", "/queues")["queues"], [])
 
 
-@cases("queue list", "by its old name shows no queue: the client expects version 1's answer")
+@cases("queue list", "by its old name shows no queue: the client expects version 1's answer", NO_OLD_NAMES)
 def _(here):
     here.make_queue("builds")
     same("rows", show(here, "queue", "list"), [{"Name": ""}, {"Name": ""}])
 
 
-@cases("claim create", "by its old name leaves out the ids, by itself; query, renew, release work")
+@cases("claim create", "by its old name leaves out the ids, by itself; query, renew, release work", NO_OLD_NAMES)
 def _(here):
     here.post("builds", {"body": 1}, {"body": 2})
     rows = show(here, "claim", "create", "builds", "--limit", "1")

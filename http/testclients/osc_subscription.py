@@ -1,7 +1,7 @@
 """The commands "openstack messaging subscription ...". There is none to confirm one."""
 
 from harness import NOBODY, Cases, has, same, within
-from osc import column, fails, openstack, quiet, show
+from osc import NO_OLD_NAMES, column, fails, openstack, quiet, show
 
 cases = Cases("openstackclient")
 
@@ -96,7 +96,7 @@ def _(here):
         same("after the purge", subscriptions(here), [])
 
 
-@cases("subscription create", "and list, show, update, delete work by their old names")
+@cases("subscription create", "and list, show, update, delete work by their old names", NO_OLD_NAMES)
 def _(here):
     made = show(here, "subscription", "create", "builds", "http://fake", "600")
     same("listed", column(show(here, "subscription", "list", "builds"), "ID"), [made["ID"]])

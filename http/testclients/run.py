@@ -1,16 +1,20 @@
 """Drives nabu with the clients that a cloud already has: openstacksdk, python-zaqarclient,
-python-glanceclient, python-cinderclient, python-novaclient and openstackclient. Started by
-"make test-clients".
+python-glanceclient, python-cinderclient, python-novaclient, openstackclient and tempest.
+Started by "make test-clients", "make test-tempest" and "make client-table".
 
-usage: run.py <nabu's program>"""
+usage: run.py drive [--tempest] <nabu's program>   all cases, or tempest's with the slow one
+       run.py table [--check]                      writes the list of them into docs/clients.md"""
 
+import collections
 import os
 import signal
 import sys
 import time
 
+import casetable
 import cinder
 import cinder_cli
+import examples
 import glance
 import glance_cli
 import nova
@@ -26,6 +30,8 @@ import sdk_subscription
 import sdk_task
 import sdk_usermessage
 import servers
+import tempest_api
+import tempest_zaqar
 import zaqar
 import zaqar_claim
 import zaqar_message
@@ -34,40 +40,53 @@ import zaqar_share
 import zaqar_subscription
 import zaqar_websocket
 
-# The name is printed; the path stands behind nabu's address.
-PLACES = [("root", ""), ("/messaging", "/messaging")]
-FILES = [sdk, sdk_queue, sdk_message, sdk_claim, sdk_subscription,
-         zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription,
-         zaqar_websocket, osc, osc_subscription]
-COMPUTE_FILES = [nova]
-IMAGE_FILES = [glance, glance_cli, sdk_task, osc_task]
-VOLUME_FILES = [cinder, cinder_cli, sdk_usermessage, osc_volume]
+# An API is driven at each of its places: what is printed, which of nabu's addresses, the path
+# behind that, and what the catalog has behind that as well.
+API = collections.namedtuple("API", "name service places cases")
+APIS = [
+    API("Messaging v2", "messaging",
+        [("root", "all", "", ""), ("/messaging", "all", "/messaging", "")],
+        [file.cases for file in (sdk, sdk_queue, sdk_message, sdk_claim, sdk_subscription,
+                                 zaqar, zaqar_queue, zaqar_message, zaqar_claim, zaqar_share, zaqar_subscription,
+                                 zaqar_websocket, osc, osc_subscription)] + [tempest_zaqar.Plugin()]),
+    API("Tasks of the Image API v2", "image",
+        [("/image", "all", "/image", ""), ("alone", "images", "", "")],
+        [file.cases for file in (glance, glance_cli, sdk_task, osc_task)] + [tempest_api.image]),
+    API("User messages of the Block Storage API v3", "block-storage",
+        [("/volume", "all", "/volume", "/v3/PROJECT"), ("/volume/v3", "all", "/volume", "/v3"),
+         ("alone", "volumes", "", "/v3/PROJECT")],
+        [file.cases for file in (cinder, cinder_cli, sdk_usermessage, osc_volume)] + [tempest_api.volume]),
+    API("External events of the Compute API v2.1", "compute",
+        [("/compute/v2.1", "all", "/compute", "/v2.1"), ("/compute", "all", "/compute", ""),
+         ("with project", "all", "/compute", "/v2.1/PROJECT")],
+        [nova.cases, tempest_api.compute]),
+]
+
+EXAMPLES = API("Examples", "messaging", [("root", "all", "", "")], [examples.Examples()])
 
 
-def main(program):
+def drive(program, apis):
+    """Runs the cases against a nabu of their own."""
     forget_the_surroundings()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("make test-clients: stopped"))
-    begun, count, failed = time.monotonic(), 0, 0
-    with servers.nabu(program) as (url, images, volumes):
-        places = [(place, "messaging", url + prefix, "", FILES) for place, prefix in PLACES]
-        places += [("/image", "image", url + "/image", "", IMAGE_FILES), ("alone", "image", images, "", IMAGE_FILES)]
-        places += [("/volume", "block-storage", url + "/volume", "/v3/PROJECT", VOLUME_FILES),
-                   ("/volume/v3", "block-storage", url + "/volume", "/v3", VOLUME_FILES),
-                   ("alone", "block-storage", volumes, "/v3/PROJECT", VOLUME_FILES)]
-        places += [("/compute/v2.1", "compute", url + "/compute", "/v2.1", COMPUTE_FILES),
-                   ("/compute", "compute", url + "/compute", "", COMPUTE_FILES),
-                   ("with project", "compute", url + "/compute", "/v2.1/PROJECT", COMPUTE_FILES)]
-        for place, service, endpoint, path, files in places:
-            with servers.keystone(service, endpoint + path) as keystone:
-                for file in files:
-                    ran, wrong = file.cases.run(place, endpoint, keystone)
-                    count, failed = count + ran, failed + wrong
-    if not osc_task.THERE:
-        print("skip  openstackclient is too old for \"image task\"")
-    if not sdk_usermessage.THERE:
-        print("skip  openstacksdk is too old for user messages")
-    print(f"make test-clients: {count} cases, {failed} failed, after {time.monotonic() - begun:.0f} s")
-    return 1 if failed else 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("run.py: stopped"))
+    begun, counts = time.monotonic(), collections.Counter()
+    with servers.nabu(program) as addresses:
+        for api in apis:
+            for place, address, prefix, path in api.places:
+                endpoint = addresses[address] + prefix
+                with servers.keystone(api.service, endpoint + path) as keystone:
+                    for cases in api.cases:
+                        counts.update(cases.run(place, endpoint, keystone))
+    print(f"{counts['cases']} cases, {counts['failed']} failed, {counts['skipped']} skipped, "
+          f"after {time.monotonic() - begun:.0f} s")
+    return 1 if counts["failed"] else 0
+
+
+def tempest_only():
+    """What tempest has to say, which takes a while."""
+    mine = tempest_zaqar.Plugin(slow=True), tempest_api.image, tempest_api.volume, tempest_api.compute
+    return [api._replace(cases=[cases], places=api.places[:1] if cases is mine[0] else api.places)
+            for api, cases in zip(APIS, mine)]
 
 
 def forget_the_surroundings():
@@ -78,7 +97,18 @@ def forget_the_surroundings():
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
+def main(words):
+    match words:
+        case ["drive", program]:
+            return drive(program, [EXAMPLES] + APIS)  # which show what a whole cloud has, so they come first
+        case ["drive", "--tempest", program]:
+            return drive(program, tempest_only())
+        case ["table"]:
+            return casetable.write(APIS)
+        case ["table", "--check"]:
+            return casetable.check(APIS)
+    sys.exit(__doc__)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
-"""openstacksdk's calls for claims. Its create_claim and get_claim fail on any answer
-with a claim, whoever serves: they put the project where they look for the Location. What
-they send and read is driven one level below, by the class Claim, which does not."""
+"""openstacksdk's calls for claims. Whoever serves, create_claim fails on an answer with a claim, as
+get_claim does until 4.0, because they put the project where they look for the Location; between
+these versions and the newest it tells no id instead. What they send and read is driven one level
+below, by the class Claim, which does not fail."""
 
 from openstack.exceptions import BadRequestException, HttpException, ResourceNotFound
 from openstack.message.v2.claim import Claim
@@ -12,13 +13,24 @@ cases = Cases("openstacksdk")
 
 
 def create(message, queue, **attributes):
-    """What message.create_claim does, without the fault."""
-    return Claim.new(queue_name=queue, **attributes).create(message)
+    """What message.create_claim does, without the faults."""
+    claim = Claim.new(queue_name=queue, **attributes).create(message)
+    if claim.messages and claim.id is None:
+        claim = Claim.new(queue_name=queue, id=claim.messages[0]["href"].split("=")[1], messages=claim.messages)
+    return claim
 
 
 def fetch(message, queue, claim):
     """What message.get_claim does, without the fault."""
     return Claim.new(queue_name=queue, id=Claim._get_id(claim)).fetch(message)
+
+
+def unless_it_fails(call, *args, **kwargs):
+    """What the client makes of the answer, or None where it fails on it."""
+    try:
+        return call(*args, **kwargs)
+    except AttributeError:
+        return None
 
 
 def claimed_ids(claim):
@@ -31,14 +43,16 @@ def forbidden(what, call, *args):
     same(what + ": status", refused(what, HttpException, call, *args).status_code, 403)
 
 
-@cases("create_claim", "claims, and get_claim finds it, but the client fails on the answers by itself")
+@cases("create_claim", "claims, but the client fails on the answer or loses the id by itself; the message's href has it")
 def _(here):
     message = connect(here)
     first, second = here.post("builds", {"body": 1}, {"body": 2})
-    refused("create_claim", AttributeError, message.create_claim, "builds", ttl=300, grace=60, limit=1)
+    made = unless_it_fails(message.create_claim, "builds", ttl=300, grace=60, limit=1)
+    same("its id", made and made.id, None)
     same("free", ids(message.messages("builds")), [second])
     claim = message.get_message("builds", first).href.split("=")[1]
-    refused("get_claim", AttributeError, message.get_claim, "builds", claim)
+    got = unless_it_fails(message.get_claim, "builds", claim)
+    same("its ttl", got.ttl if got else 300, 300)
     refused("get_claim of nobody", ResourceNotFound, message.get_claim, "builds", NOBODY)
     message.delete_claim("builds", claim)
     same("free then", ids(message.messages("builds")), [first, second])

@@ -20,8 +20,8 @@ STOP = 40  # and to end
 @contextlib.contextmanager
 def nabu(program):
     """Runs nabu with a PostgreSQL of its own, in a folder that goes with it, and gives
-    its address and those of the Image API and the Block Storage API alone. Nothing of the
-    caller's settings reaches it."""
+    the addresses of all APIs, and of the Image API (images) and the Block Storage API (volumes)
+    alone. Nothing of the caller's settings reaches it."""
     folder = tempfile.mkdtemp(prefix="nabu-clients-")
     os.chmod(folder, 0o711)  # root's nabu runs PostgreSQL as somebody else
     address, images, volumes = (f"127.0.0.1:{free_port()}" for _ in range(3))
@@ -40,7 +40,7 @@ def nabu(program):
             if not ready(f"http://{address}/readyz", process):
                 log.seek(0)
                 raise SystemExit("nabu did not get ready:\n" + log.read())
-            yield f"http://{address}", f"http://{images}", f"http://{volumes}"
+            yield {"all": f"http://{address}", "images": f"http://{images}", "volumes": f"http://{volumes}"}
         finally:
             process.terminate()
             try:
@@ -90,7 +90,8 @@ def keystone(service, endpoint):
 
         def do_POST(self):
             sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            project = sent["auth"]["scope"]["project"]["id"]
+            named = sent["auth"]["scope"]["project"]
+            project = named.get("id") or named["name"]  # tempest knows names only
             domain = {"id": "default", "name": "Default"}
             self.answer(201, {"token": {
                 "methods": ["password"],

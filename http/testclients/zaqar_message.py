@@ -1,11 +1,15 @@
 """python-zaqarclient's calls for messages."""
 
-from zaqarclient.queues.v1.core import message_pop
 from zaqarclient.queues.v2 import core
 from zaqarclient.transport.errors import MalformedRequest, ResourceNotFound
 
 from harness import NOBODY, Cases, refused, same, true, within
-from zaqar import ask, bodies, connect, connect_elsewhere, ids, names
+from zaqar import OLDER, ask, bodies, connect, connect_elsewhere, ids, names
+
+if OLDER:
+    from zaqarclient.queues.v1.core import message_pop
+else:
+    from zaqarclient.queues.v2.core import message_pop
 
 cases = Cases("zaqarclient")
 
