@@ -177,26 +177,14 @@ func (c *Catalogue) addService(s CatalogueService, ids *regexp.Regexp) error {
 		}
 	}
 	for _, its := range s.Actions {
-		if _, taken := c.actions[its.ID]; taken {
-			return fmt.Errorf("action %s is there already", its.ID)
-		}
-		if _, taken := c.actions[its.Name]; taken {
-			return fmt.Errorf("action %s is there already", its.Name)
-		}
-		if err := its.check(ids); err != nil {
-			return fmt.Errorf("action %s: %w", its.ID, err)
+		if err := checkNew("action", its, c.actions, ids); err != nil {
+			return err
 		}
 		c.actions[its.ID], c.actions[its.Name] = action{its, s}, action{its, s}
 	}
 	for _, its := range s.Details {
-		if _, taken := c.details[its.ID]; taken {
-			return fmt.Errorf("detail %s is there already", its.ID)
-		}
-		if _, taken := c.details[its.Name]; taken {
-			return fmt.Errorf("detail %s is there already", its.Name)
-		}
-		if err := its.check(ids); err != nil {
-			return fmt.Errorf("detail %s: %w", its.ID, err)
+		if err := checkNew("detail", its, c.details, ids); err != nil {
+			return err
 		}
 		c.details[its.ID], c.details[its.Name] = its, its
 	}
@@ -209,6 +197,19 @@ func (c *Catalogue) addService(s CatalogueService, ids *regexp.Regexp) error {
 		c.exceptions[class] = its.ID
 	}
 	c.services = append(c.services, s)
+	return nil
+}
+
+// checkNew refuses an entry whose id or name another has, and one that cannot be.
+func checkNew[E any](kind string, its CatalogueEntry, others map[string]E, ids *regexp.Regexp) error {
+	for _, key := range []string{its.ID, its.Name} {
+		if _, taken := others[key]; taken {
+			return fmt.Errorf("%s %s is there already", kind, key)
+		}
+	}
+	if err := its.check(ids); err != nil {
+		return fmt.Errorf("%s %s: %w", kind, its.ID, err)
+	}
 	return nil
 }
 

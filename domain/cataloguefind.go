@@ -51,7 +51,7 @@ func (c *Catalogue) findDetail(n NewUserMessage) (id string, err error) {
 	return cmp.Or(its.ID, unknownDetail), nil
 }
 
-// resourceType is the type as the service calls it.
+// resourceType finds a type of the service in any case; empty: its first one.
 func (s CatalogueService) resourceType(asked string) (string, error) {
 	if asked == "" {
 		return s.ResourceTypes[0], nil

@@ -36,11 +36,8 @@ type QueueKeysDestroyed struct {
 	Keys    []KeyID `json:"keys"`
 }
 
-// EventType is the stored name.
 func (QueueKeysDestroyed) EventType() string { return "queue.keys-destroyed.v1" }
-
-// Stream is the queue's.
-func (e QueueKeysDestroyed) Stream() string { return QueueID{e.Project, e.Name}.Stream() }
+func (e QueueKeysDestroyed) Stream() string  { return QueueID{e.Project, e.Name}.Stream() }
 
 // DestroyKeys decides what a request to destroy these data keys of a queue records.
 func DestroyKeys(id QueueID, keys []KeyID) []Event {

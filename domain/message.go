@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"slices"
@@ -181,11 +182,11 @@ func (q Queue) Post(p Post, limits Limits, at Moment) ([]Event, error) {
 	if n := len(p.Messages); n < 1 || n > MaxPostedMessages {
 		return nil, Errorf(Invalid, "messages must have 1 to %d items", MaxPostedMessages)
 	}
-	if highest := orDefault(q.Metadata.whole(MaxMessagesPostSizeKey), limits.MaxMessagesPostSize); p.Size > highest {
+	if highest := cmp.Or(q.Metadata.whole(MaxMessagesPostSizeKey), limits.MaxMessagesPostSize); p.Size > highest {
 		return nil, Errorf(Invalid, "the body must not be larger than %d bytes for this queue", highest)
 	}
-	ttl := orDefault(q.Metadata.whole(DefaultMessageTTLKey), limits.DefaultMessageTTL)
-	delay := orDefault(q.Metadata.DefaultDelay(), limits.DefaultMessageDelay)
+	ttl := cmp.Or(q.Metadata.whole(DefaultMessageTTLKey), limits.DefaultMessageTTL)
+	delay := cmp.Or(q.Metadata.DefaultDelay(), limits.DefaultMessageDelay)
 	if p.AtOnce {
 		delay = 0
 	}
@@ -200,19 +201,12 @@ func (q Queue) Post(p Post, limits Limits, at Moment) ([]Event, error) {
 		}
 		posted.Messages[i] = PostedMessage{
 			ID:    NewMessageID(PlaceOf(at.Position, i), p.Salts[i]),
-			TTL:   orDefault(m.TTL, ttl),
+			TTL:   cmp.Or(m.TTL, ttl),
 			Delay: its,
 			Body:  m.Body,
 		}
 	}
 	return append(events, posted), nil
-}
-
-func orDefault(value, fallback int) int {
-	if value == 0 {
-		return fallback
-	}
-	return value
 }
 
 // messageDelay is the delay of one message. A queue without a delay of its own

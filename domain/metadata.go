@@ -126,20 +126,22 @@ func (m Metadata) set(key string, value json.RawMessage) Metadata {
 func (m Metadata) Labels() map[string]any {
 	labels := map[string]any{}
 	for _, member := range m {
-		if !storable(member.Key) {
+		if !Storable(member.Key) {
 			continue
 		}
 		var text string
 		if n, ok := wholeNumber(member.Value); ok {
 			labels[member.Key] = n
-		} else if json.Unmarshal(member.Value, &text) == nil && len(member.Value) > 0 && member.Value[0] == '"' && storable(text) {
+		} else if json.Unmarshal(member.Value, &text) == nil && len(member.Value) > 0 && member.Value[0] == '"' && Storable(text) {
 			labels[member.Key] = text
 		}
 	}
 	return labels
 }
 
-func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+// Storable tells whether a text can be kept and compared: PostgreSQL takes no NUL, and
+// nothing that is not UTF-8. No name or value that nabu knows is such a text.
+func Storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 // wholeNumber reads a JSON integer of 64 bits. Floats, texts, booleans and null
 // are none.

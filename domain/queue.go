@@ -44,7 +44,7 @@ func (id QueueID) Check() error {
 // CheckProject refuses a project id that is empty, longer than 256 characters or
 // no text that PostgreSQL can hold.
 func CheckProject(project string) error {
-	if project == "" || utf8.RuneCountInString(project) > MaxProject || !storable(project) {
+	if project == "" || utf8.RuneCountInString(project) > MaxProject || !Storable(project) {
 		return Errorf(Invalid, "project id must have 1 to %d characters", MaxProject)
 	}
 	return nil
@@ -235,7 +235,7 @@ func (p MetadataPatch) apply(m Metadata) (Metadata, error) {
 	}
 	for _, change := range p {
 		i, stored := at[change.Key]
-		known := stored || hasDefault(change.Key)
+		known := stored || slices.Contains(filledIn, change.Key)
 		switch {
 		case change.Op != PatchAdd && !known:
 			return nil, Errorf(Conflict, "cannot %s %s: the queue's metadata has no such key", change.Op, change.Key)
@@ -251,13 +251,4 @@ func (p MetadataPatch) apply(m Metadata) (Metadata, error) {
 		}
 	}
 	return slices.DeleteFunc(next, func(member Member) bool { return member.Value == nil }), nil
-}
-
-func hasDefault(key string) bool {
-	for _, reserved := range filledIn {
-		if key == reserved {
-			return true
-		}
-	}
-	return false
 }

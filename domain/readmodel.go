@@ -6,8 +6,5 @@ type ReadModelsRebuilt struct {
 	Projections []string `json:"projections"` // by their names
 }
 
-// EventType is the stored name.
 func (ReadModelsRebuilt) EventType() string { return "read-models.rebuilt.v1" }
-
-// Stream is shared by all read models.
-func (ReadModelsRebuilt) Stream() string { return "read-models" }
+func (ReadModelsRebuilt) Stream() string    { return "read-models" } // of all of them

@@ -119,8 +119,7 @@ func EffectiveRetryPolicy(queue Metadata, options string) RetryPolicy {
 	}
 	theQueues, queueHas, err := queueRetryPolicy(queue)
 	if err != nil {
-		theQueues = DefaultRetryPolicy()
-		queueHas = false
+		theQueues, queueHas = DefaultRetryPolicy(), false
 	}
 	if given && !its.IgnoreOverride && !(queueHas && theQueues.IgnoreOverride) {
 		return its
@@ -158,20 +157,20 @@ func (p RetryPolicy) Retries() int {
 // Delay is how long to wait before a retry, counted from 1, after the attempt before it.
 // ok is false when there are no more retries.
 func (p RetryPolicy) Delay(retry int) (delay time.Duration, ok bool) {
-	seconds, i := 0, retry-1
+	n, i := 0, retry-1 // n seconds
 	backoff := p.RetriesWithNoDelay + p.MinimumDelayRetries
 	switch {
 	case i < 0 || i >= p.Retries():
 		return 0, false
 	case i < p.RetriesWithNoDelay:
 	case i < backoff:
-		seconds = p.MinimumDelay
+		n = p.MinimumDelay
 	case i < backoff+p.backoffs():
-		seconds = p.backoff(i - backoff)
+		n = p.backoff(i - backoff)
 	default:
-		seconds = p.MaximumDelay
+		n = p.MaximumDelay
 	}
-	return time.Duration(seconds) * time.Second, true
+	return seconds(n), true
 }
 
 // backoffs is how many delays lie between minimum and maximum. The linear ones end below

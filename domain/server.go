@@ -168,7 +168,7 @@ func (o Observation) Check() error {
 	for _, text := range []struct{ name, value string }{
 		{"host", o.Host}, {"node", o.Node}, {"source_host", o.SourceHost}, {"dest_host", o.DestHost}, {"state", o.State},
 	} {
-		if utf8.RuneCountInString(text.value) > MaxServerText || !storable(text.value) {
+		if utf8.RuneCountInString(text.value) > MaxServerText || !Storable(text.value) {
 			return Errorf(Invalid, "%s must not be longer than %d characters, nor hold a NUL", text.name, MaxServerText)
 		}
 	}

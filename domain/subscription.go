@@ -209,7 +209,7 @@ var SubscriberTypes = []string{"http", "https", "mailto"}
 // CheckSubscriber refuses a text that is no URI of one of the types. Nothing but the
 // scheme is looked at, as in Zaqar: clients subscribe addresses that do not exist yet.
 func (r SubscriptionRules) CheckSubscriber(subscriber string) error {
-	if !storable(subscriber) || strings.ContainsRune(subscriber, utf8.RuneError) {
+	if !Storable(subscriber) || strings.ContainsRune(subscriber, utf8.RuneError) {
 		return Errorf(Invalid, "subscriber must not hold a NUL or half of a surrogate pair")
 	}
 	scheme, _, _ := strings.Cut(subscriber, ":")
@@ -385,15 +385,4 @@ func (s Subscription) Sweep(now time.Time) []Event {
 		return nil
 	}
 	return []Event{SubscriptionSwept{Project: s.Queue.Project, ID: s.ID, Queue: s.Queue.Name}}
-}
-
-// SubscriptionNeed is what a decision has to know of the subscriptions to a queue.
-type SubscriptionNeed struct {
-	Queue      QueueID
-	IDs        []SubscriptionID // these
-	Subscriber string           // and that of this subscriber; empty: nobody's
-	// First of the subscriptions, in the order of their ids, that were made by an event
-	// up to the position Upto.
-	First int
-	Upto  int64
 }

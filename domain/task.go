@@ -122,7 +122,7 @@ func (n NewTask) Check(r TaskRules) error {
 		{"owner", n.Owner, MaxTaskOwner}, {"user_id", n.User, MaxTaskUser}, {"request_id", n.RequestID, MaxTaskRequestID},
 		{"image_id", imageOf(n.Input), MaxTaskImage},
 	} {
-		if utf8.RuneCountInString(text.value) > text.most || !storable(text.value) {
+		if utf8.RuneCountInString(text.value) > text.most || !Storable(text.value) {
 			return Errorf(Invalid, "%s must not be longer than %d characters, nor hold a NUL", text.name, text.most)
 		}
 	}
@@ -153,7 +153,7 @@ func imageOf(input string) string {
 	return image
 }
 
-// Create decides what a request to make the task records: the task, and in the queue of
+// CreateTask decides what a request to make the task records: the task, and in the queue of
 // its type, which is made if absent, the message that hands it out. A task whose input
 // lacks a key that its type requires fails at once, and nobody sees it.
 func (q Queue) CreateTask(n NewTask, r TaskRules, limits Limits, at Moment) ([]Event, error) {
@@ -209,9 +209,9 @@ type TaskReport struct {
 // Check refuses a report that breaks a bound.
 func (r TaskReport) Check() error {
 	switch {
-	case utf8.RuneCountInString(r.Worker) > MaxTaskWorker || !storable(r.Worker):
+	case utf8.RuneCountInString(r.Worker) > MaxTaskWorker || !Storable(r.Worker):
 		return Errorf(Invalid, "worker must not be longer than %d characters, nor hold a NUL", MaxTaskWorker)
-	case utf8.RuneCountInString(r.Message) > MaxTaskMessage || !storable(r.Message):
+	case utf8.RuneCountInString(r.Message) > MaxTaskMessage || !Storable(r.Message):
 		return Errorf(Invalid, "message must not be longer than %d characters, nor hold a NUL", MaxTaskMessage)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -120,12 +121,8 @@ func (e TaskExpired) Stream() string  { return TaskStream(e.ID) }
 
 const null = "null"
 
-func orNull(text string) string {
-	if text == "" {
-		return null
-	}
-	return text
-}
+// orNull is a JSON text that may be empty for null.
+func orNull(text string) string { return cmp.Or(text, null) }
 
 // OrEmpty is a JSON text as tasks have it: empty for null.
 func OrEmpty(text string) string {

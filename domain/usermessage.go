@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -165,17 +166,9 @@ func RecordUserMessage(n NewUserMessage, r UserMessageRules, now time.Time) (e U
 	}
 	e = UserMessageRecorded{
 		Project: n.Project, ID: n.ID, EventID: entry.eventID, ActionID: entry.action, DetailID: entry.detail,
-		Level: n.Level, ResourceType: entry.resourceType, ResourceUUID: strings.ToLower(n.ResourceUUID),
-		RequestID: n.RequestID, GlobalRequestID: n.GlobalRequestID, Created: n.Created.UTC(),
-	}
-	if e.Level == "" {
-		e.Level = LevelError
-	}
-	if e.RequestID == "" {
-		e.RequestID = n.Request
-	}
-	if e.GlobalRequestID == "" {
-		e.GlobalRequestID = n.GlobalRequest
+		Level: cmp.Or(n.Level, LevelError), ResourceType: entry.resourceType, ResourceUUID: strings.ToLower(n.ResourceUUID),
+		RequestID: cmp.Or(n.RequestID, n.Request), GlobalRequestID: cmp.Or(n.GlobalRequestID, n.GlobalRequest),
+		Created: n.Created.UTC(),
 	}
 	if n.Created.IsZero() {
 		e.Created = n.Brought.UTC()
@@ -195,7 +188,7 @@ func (n NewUserMessage) check(now time.Time) error {
 	for _, text := range []struct{ name, value string }{
 		{"request_id", n.RequestID}, {"global_request_id", n.GlobalRequestID},
 	} {
-		if utf8.RuneCountInString(text.value) > MaxUserMessageText || !storable(text.value) {
+		if utf8.RuneCountInString(text.value) > MaxUserMessageText || !Storable(text.value) {
 			return Errorf(Invalid, "%s must not be longer than %d characters, nor hold a NUL", text.name, MaxUserMessageText)
 		}
 	}

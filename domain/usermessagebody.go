@@ -3,6 +3,7 @@ package domain
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,11 +57,7 @@ func objectOf(text, what string, names ...string) (map[string]json.RawMessage, e
 		return nil, Errorf(Malformed, "%s must be a JSON object", what)
 	}
 	for name := range members {
-		known := false
-		for _, its := range names {
-			known = known || its == name
-		}
-		if !known {
+		if !slices.Contains(names, name) {
 			return nil, Errorf(Invalid, "%s must not have %s: it may have %s", what, name, strings.Join(names, ", "))
 		}
 	}
@@ -78,31 +75,41 @@ func textOf(value json.RawMessage, name string, into *string) error {
 	return nil
 }
 
+// textField is a member of an object that is a text, and where it goes.
+type textField struct {
+	name string
+	into *string
+}
+
+// textsOf takes an object apart that may have no others than these members.
+func textsOf(text, what string, fields []textField) error {
+	names := make([]string, len(fields))
+	for i, field := range fields {
+		names[i] = field.name
+	}
+	members, err := objectOf(text, what, names...)
+	if err != nil {
+		return err
+	}
+	for _, field := range fields {
+		if err := textOf(members[field.name], field.name, field.into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func parseUserMessage(value json.RawMessage) (n NewUserMessage, err error) {
 	if value == nil {
 		return n, Errorf(Invalid, "message is required")
 	}
 	var id, created, actionID, action, detailID, detail string
-	fields := []struct {
-		name string
-		into *string
-	}{
+	if err := textsOf(string(value), "message", []textField{
 		{"id", &id}, {"event_id", &n.EventID}, {"action_id", &actionID}, {"action", &action}, {"detail_id", &detailID},
 		{"detail", &detail}, {"exception", &n.Exception}, {"resource_type", &n.ResourceType}, {"resource_uuid", &n.ResourceUUID},
 		{"message_level", &n.Level}, {"request_id", &n.RequestID}, {"global_request_id", &n.GlobalRequestID}, {"created_at", &created},
-	}
-	names := make([]string, len(fields))
-	for i, field := range fields {
-		names[i] = field.name
-	}
-	members, err := objectOf(string(value), "message", names...)
-	if err != nil {
+	}); err != nil {
 		return n, err
-	}
-	for _, field := range fields {
-		if err := textOf(members[field.name], field.name, field.into); err != nil {
-			return n, err
-		}
 	}
 	if n.Action, err = oneOfTwo("action_id", actionID, "action", action); err != nil {
 		return n, err
