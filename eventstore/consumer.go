@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nabu/domain"
+	"nabu/internal/pgrows"
 )
 
 // Consumer is how far a reader of the feed has come.
@@ -42,24 +43,18 @@ CROSS JOIN LATERAL (
     WHERE p.consumer = c.name AND p.skipped_at IS NULL
 ) AS parked
 ORDER BY c.name`)
-	if err != nil {
-		return nil, fmt.Errorf("list the consumers: %w", err)
-	}
-	defer rows.Close()
 	consumers := []Consumer{}
-	for rows.Next() {
+	err = pgrows.Each("list the consumers", rows, err, func() error {
 		var c Consumer
 		var age, parkedAge float64
 		if err := rows.Scan(&c.Name, &c.Position, &c.Events, &age, &c.UpdatedAt, &c.Parked, &parkedAge); err != nil {
-			return nil, fmt.Errorf("list the consumers: %w", err)
+			return err
 		}
 		c.Age, c.ParkedAge = seconds(age), seconds(parkedAge)
 		consumers = append(consumers, c)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list the consumers: %w", err)
-	}
-	return consumers, nil
+		return nil
+	})
+	return consumers, err
 }
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
@@ -86,25 +81,19 @@ FROM ledger.parked p
 WHERE p.skipped_at IS NULL
 ORDER BY p.consumer, p.position
 LIMIT $1::int`, most)
-	if err != nil {
-		return nil, fmt.Errorf("list what is parked: %w", err)
-	}
-	defer rows.Close()
 	parked := []Parked{}
-	for rows.Next() {
+	err = pgrows.Each("list what is parked", rows, err, func() error {
 		var p Parked
 		var age float64
 		var tried sql.NullTime
 		if err := rows.Scan(&p.Consumer, &p.Position, &p.Stream, &p.Error, &p.Attempts, &p.ParkedAt, &age, &tried, &p.Asked); err != nil {
-			return nil, fmt.Errorf("list what is parked: %w", err)
+			return err
 		}
 		p.Age, p.TriedAt = seconds(age), tried.Time
 		parked = append(parked, p)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list what is parked: %w", err)
-	}
-	return parked, nil
+		return nil
+	})
+	return parked, err
 }
 
 // Retry asks for what is parked for a consumer to be delivered again, in order: all of

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 var (
@@ -119,19 +120,16 @@ func holdStreams(ctx context.Context, tx Tx, consumer string, events []RecordedE
 		positions[i], streams[i] = e.Position, e.Event.Stream()
 	}
 	rows, err := tx.QueryContext(ctx, holdSQL, consumer, pgarray.BigInts(positions), pgarray.Texts(streams))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	held := map[int64]bool{}
-	for rows.Next() {
+	err = pgrows.Each("hold streams", rows, err, func() error {
 		var position int64
 		if err := rows.Scan(&position); err != nil {
-			return nil, err
+			return err
 		}
 		held[position] = true
-	}
-	return held, rows.Err()
+		return nil
+	})
+	return held, err
 }
 
 // maxErrorText bounds what is kept of an error, in characters.

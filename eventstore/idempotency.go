@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq"
 
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // IdempotencyKey is a client's name for a request, unique in its project.
@@ -42,22 +43,16 @@ func FindAnswers(ctx context.Context, tx Tx, keys []IdempotencyKey, at time.Time
 		projects[i], names[i] = k.Project, k.Key
 	}
 	rows, err := tx.QueryContext(ctx, findAnswersSQL, pgarray.Texts(projects), pgarray.Texts(names), at)
-	if err != nil {
-		return nil, fmt.Errorf("find answers: %w", err)
-	}
-	defer rows.Close()
 	found := map[IdempotencyKey]KeptAnswer{}
-	for rows.Next() {
+	err = pgrows.Each("find answers", rows, err, func() error {
 		var a KeptAnswer
 		if err := rows.Scan(&a.Project, &a.Key, &a.RequestHash, &a.Result); err != nil {
-			return nil, fmt.Errorf("find answers: %w", err)
+			return err
 		}
 		found[a.IdempotencyKey] = a
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("find answers: %w", err)
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 // KeepAnswers keeps answers for a day from a time on, in the transaction of what

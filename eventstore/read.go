@@ -12,6 +12,7 @@ import (
 
 	"nabu/domain"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 var (
@@ -176,21 +177,15 @@ SELECT asked.place, e.bodies[(asked.place & 65535) + 1]
 FROM unnest($1::bigint[]) AS asked (place)
 JOIN ledger.events e ON e.position = asked.place >> 16
 WHERE e.bodies[(asked.place & 65535) + 1] IS NOT NULL`, pgarray.BigInts(places))
-	if err != nil {
-		return nil, fmt.Errorf("read bodies: %w", err)
-	}
-	defer rows.Close()
 	bodies := make(map[domain.Place]string, len(places))
-	for rows.Next() {
+	err = pgrows.Each("read bodies", rows, err, func() error {
 		var place domain.Place
 		var body string
 		if err := rows.Scan(&place, &body); err != nil {
-			return nil, fmt.Errorf("read bodies: %w", err)
+			return err
 		}
 		bodies[place] = body
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read bodies: %w", err)
-	}
-	return bodies, nil
+		return nil
+	})
+	return bodies, err
 }

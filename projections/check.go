@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"nabu/eventstore"
+	"nabu/internal/pgrows"
 )
 
 // Difference is a row of a live table that is not what the history adds up to.
@@ -159,15 +160,11 @@ SELECT name, coalesce(l.owner, f.owner), l.shape, f.shape
 FROM live l FULL JOIN folded f USING (name)
 WHERE l.shape IS DISTINCT FROM f.shape
 ORDER BY name`)
-	if err != nil {
-		return nil, fmt.Errorf("compare the tables' shapes: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = pgrows.Each("compare the tables' shapes", rows, err, func() error {
 		var name, table string
 		var live, folded *string
 		if err := rows.Scan(&name, &table, &live, &folded); err != nil {
-			return nil, fmt.Errorf("compare the tables' shapes: %w", err)
+			return err
 		}
 		d := Difference{Table: "the schema", Key: []Value{{"name", &name}}}
 		if live != nil {
@@ -177,13 +174,14 @@ ORDER BY name`)
 			d.Folded = []Value{{"definition", folded}}
 		}
 		if err := k.Found(d); err != nil {
-			return nil, err
+			return err
 		}
 		if table != "" {
 			changed = append(changed, table)
 		}
-	}
-	return changed, rows.Err()
+		return nil
+	})
+	return changed, err
 }
 
 // layout is what there is to know of a table to compare its rows.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/pgrows"
 )
 
 // Claim is a claim as a client sees it. Times are whole seconds.
@@ -36,16 +37,12 @@ LEFT JOIN LATERAL (
 ) AS m ON true
 WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted
 ORDER BY m.place`, ref.Queue.Project, ref.Queue.Name, ref.ID, v.now())
-	if err != nil {
-		return claim, false, fmt.Errorf("read claim: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = pgrows.Each("read claim", rows, err, func() error {
 		var id, key uuid.NullUUID
 		var ttl, place, age sql.NullInt64
 		var body []byte
 		if err := rows.Scan(&claim.TTL, &claim.Age, &id, &ttl, &key, &body, &place, &age); err != nil {
-			return claim, false, fmt.Errorf("read claim: %w", err)
+			return err
 		}
 		exists = true
 		if id.Valid { // otherwise the one row of a claim that holds nothing any more
@@ -54,9 +51,10 @@ ORDER BY m.place`, ref.Queue.Project, ref.Queue.Name, ref.ID, v.now())
 				Key: key.UUID, Body: body,
 			})
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return claim, false, fmt.Errorf("read claim: %w", err)
+		return nil
+	})
+	if err != nil {
+		return claim, false, err
 	}
 	claim.Messages, err = v.Open(ctx, ref.Queue.Project, claim.Messages)
 	return claim, exists, err

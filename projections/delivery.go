@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -125,11 +124,7 @@ func applyToDeliveries(ctx context.Context, tx eventstore.Tx, history []eventsto
 	if len(f.slices) == 0 {
 		return nil
 	}
-	args := f.args()
-	if _, err := tx.ExecContext(ctx, `SELECT write_deliveries(`+parameters(1, len(args))+`)`, args...); err != nil {
-		return fmt.Errorf("write deliveries: %w", err)
-	}
-	return nil
+	return call(ctx, tx, "write_deliveries", f.args())
 }
 
 // args are the parameters of write_deliveries.

@@ -11,6 +11,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Subscriber is a subscription that has not expired, as who delivers to it has to know it.
@@ -91,28 +92,16 @@ func (v *Views) subscribers(ctx context.Context, asked string, args ...any) ([]S
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, selectSubscribers(asked), append([]any{v.now()}, args...)...)
-	if err != nil {
-		return nil, fmt.Errorf("list subscribers: %w", err)
-	}
-	defer rows.Close()
-	var found []Subscriber
-	for rows.Next() {
-		var s Subscriber
+	return pgrows.Collect("list subscribers", rows, err, func(s *Subscriber) error {
 		its := &s.Subscription
 		var metadata string
 		if err := rows.Scan(&its.Queue.Project, &its.Queue.Name, &its.ID, &its.Subscriber, &its.TTL, &its.Expires, &its.Options,
 			&its.Confirmed, &s.Cursor, &s.ConfirmedAt, &s.Version, &metadata); err != nil {
-			return nil, fmt.Errorf("list subscribers: %w", err)
+			return err
 		}
-		if s.Metadata, err = domain.ParseMetadata([]byte(metadata)); err != nil {
-			return nil, fmt.Errorf("list subscribers: %w", err)
-		}
-		found = append(found, s)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list subscribers: %w", err)
-	}
-	return found, nil
+		s.Metadata, err = domain.ParseMetadata([]byte(metadata))
+		return err
+	})
 }
 
 // Waiting is something that waits to be delivered.
@@ -133,24 +122,14 @@ SELECT w.place, w.message, w.owes, w.attempts
 FROM deliveries w
 WHERE w.subscription = $2 AND w.due_at <= coalesce($1::timestamptz, statement_timestamp())
 ORDER BY w.due_at, w.place LIMIT $3`, v.now(), id, most)
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
-	}
-	defer rows.Close()
-	var due []Waiting
-	for rows.Next() {
-		var w Waiting
+	return pgrows.Collect("list deliveries", rows, err, func(w *Waiting) error {
 		var message uuid.NullUUID
 		if err := rows.Scan(&w.Place, &message, &w.Owes, &w.Attempts); err != nil {
-			return nil, fmt.Errorf("list deliveries: %w", err)
+			return err
 		}
 		w.Message = message.UUID
-		due = append(due, w)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
-	}
-	return due, nil
+		return nil
+	})
 }
 
 // Subscribed is the position of the ledger's last event, and whether anybody has
@@ -174,24 +153,18 @@ func (v *Views) QueuesPosted(ctx context.Context, after, upto int64) ([]domain.Q
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT DISTINCT e.stream FROM ledger.events e
 WHERE e.position > $1::bigint AND e.position <= $2::bigint AND e.type = 'messages.posted.v1'`, after, upto)
-	if err != nil {
-		return nil, fmt.Errorf("list queues with new messages: %w", err)
-	}
-	defer rows.Close()
 	var queues []domain.QueueID
-	for rows.Next() {
+	err = pgrows.Each("list queues with new messages", rows, err, func() error {
 		var stream string
 		if err := rows.Scan(&stream); err != nil {
-			return nil, fmt.Errorf("list queues with new messages: %w", err)
+			return err
 		}
 		if queue, ok := domain.QueueOfStream(stream); ok {
 			queues = append(queues, queue)
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list queues with new messages: %w", err)
-	}
-	return queues, nil
+		return nil
+	})
+	return queues, err
 }
 
 // WaitingDeliveries counts what waits, and tells for how long what is due has been; 0:

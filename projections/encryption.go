@@ -3,12 +3,12 @@ package projections
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 
 	"nabu/domain"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 	"nabu/internal/sealing"
 )
 
@@ -101,17 +101,13 @@ JOIN queues q ON q.number = m.queue AND NOT q.deleted
 WHERE m.key = ANY ($1::uuid[]) AND NOT `+isReadable+`
     AND m.place > q.purged AND m.expires_at > coalesce($2::timestamptz, statement_timestamp())
 LIMIT $3`, pgarray.UUIDs(keys), v.now(), most)
-	if err != nil {
-		return nil, fmt.Errorf("find unreadable messages: %w", err)
-	}
-	defer rows.Close()
 	var found []UnreadableMessages
 	at := map[domain.QueueID]int{}
-	for rows.Next() {
+	err = pgrows.Each("find unreadable messages", rows, err, func() error {
 		var queue domain.QueueID
 		var id domain.MessageID
 		if err := rows.Scan(&queue.Project, &queue.Name, &id); err != nil {
-			return nil, fmt.Errorf("find unreadable messages: %w", err)
+			return err
 		}
 		i, known := at[queue]
 		if !known {
@@ -119,9 +115,7 @@ LIMIT $3`, pgarray.UUIDs(keys), v.now(), most)
 			found = append(found, UnreadableMessages{Queue: queue})
 		}
 		found[i].IDs = append(found[i].IDs, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("find unreadable messages: %w", err)
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }

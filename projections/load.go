@@ -3,7 +3,6 @@ package projections
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +10,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // freeBodies is how many bytes of bodies one load of free messages brings along.
@@ -29,7 +29,7 @@ const loadArgs = 19
 var loadMessages = `
 WITH locked AS (SELECT FROM messages)
 SELECT asked, of_claim, lives, queue, place, id, client, ttl, created_at, expires_at, claim, claim_ends, claim_count, key, body
-FROM load_messages(` + parameters(1, loadArgs) + `)`
+FROM load_messages(` + placeholders(1, loadArgs) + `)`
 
 // Messages finds the messages that decisions need at a time.
 func (States) Messages(
@@ -55,19 +55,7 @@ func (States) Peek(
 func loadWith(ctx context.Context, tx eventstore.Tx, behind []any, needs domain.MessageNeeds) (*loading, error) {
 	l := newLoading(needs)
 	rows, err := tx.QueryContext(ctx, loadMessages, append(append(behind, neededArgs(needs)...), freeBodies, freeAhead)...)
-	if err != nil {
-		return l, fmt.Errorf("load messages: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := l.scan(rows); err != nil {
-			return l, fmt.Errorf("load messages: %w", err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return l, fmt.Errorf("load messages: %w", err)
-	}
-	return l, nil
+	return l, pgrows.Each("load messages", rows, err, func() error { return l.scan(rows) })
 }
 
 // neededArgs are the parameters of load_messages between the time and the bytes of bodies.

@@ -12,6 +12,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // postedRows are posted messages, column by column.
@@ -92,8 +93,8 @@ func (p Inlines) AppendAndApply(ctx context.Context, tx eventstore.Tx, b *events
 
 // appendAndWrite writes only when the batch was appended.
 var appendAndWrite = `
-SELECT a.at, write_messages(` + parameters(eventstore.AppendParameters+1, writeArgs) + `)
-FROM (SELECT ledger.append(` + parameters(1, eventstore.AppendParameters) + `) AS at OFFSET 0) AS a
+SELECT a.at, write_messages(` + placeholders(eventstore.AppendParameters+1, writeArgs) + `)
+FROM (SELECT ledger.append(` + placeholders(1, eventstore.AppendParameters) + `) AS at OFFSET 0) AS a
 WHERE a.at IS NOT NULL`
 
 func onlyPosts(events []eventstore.NewEvent) bool {
@@ -114,7 +115,7 @@ func appendMessages(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch, 
 	return eventstore.ScanTime(tx.QueryRowContext(ctx, appendPosts, append(args, posted.args()...)...))
 }
 
-var appendPosts = `SELECT append_messages(` + parameters(1, eventstore.AppendParameters+8) + `)`
+var appendPosts = `SELECT append_messages(` + placeholders(1, eventstore.AppendParameters+8) + `)`
 
 // findMessages is an SQL join: the message m that an asked id, at the place that it
 // carries, names in the queue q. One that was moved stands elsewhere.
@@ -202,17 +203,13 @@ LEFT JOIN LATERAL (
 ORDER BY m.place`,
 		list.Queue.Project, list.Queue.Name, int64(list.After), list.Client, list.Echo,
 		list.IncludeDelayed, list.DefaultDelay, v.now(), list.Limit, list.Marker, list.IncludeClaimed)
-	if err != nil {
-		return MessagePage{}, fmt.Errorf("list messages: %w", err)
-	}
-	defer rows.Close()
 	page := MessagePage{Messages: make([]Message, 0, list.Limit), IncludeDelayed: list.IncludeDelayed || list.DefaultDelay == 0}
-	for rows.Next() {
+	err = pgrows.Each("list messages", rows, err, func() error {
 		var id, claim, key uuid.NullUUID
 		var ttl, place, age sql.NullInt64
 		var body []byte
 		if err := rows.Scan(&page.IncludeDelayed, &id, &ttl, &key, &body, &place, &claim, &age); err != nil {
-			return MessagePage{}, fmt.Errorf("list messages: %w", err)
+			return err
 		}
 		if id.Valid { // otherwise the one row of an empty queue
 			page.Messages = append(page.Messages, Message{
@@ -220,9 +217,10 @@ ORDER BY m.place`,
 				Claim: claim.UUID, Place: domain.Place(place.Int64),
 			})
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return MessagePage{}, fmt.Errorf("list messages: %w", err)
+		return nil
+	})
+	if err != nil {
+		return MessagePage{}, err
 	}
 	page.Messages, err = v.Open(ctx, list.Queue.Project, page.Messages)
 	return page, err
@@ -264,33 +262,16 @@ CROSS JOIN (SELECT coalesce($5::timestamptz, statement_timestamp()) AS now) AS t
 WHERE m.expires_at > t.now AND m.place > q.purged AND `+isReadable+`
 ORDER BY m.place`,
 		queue.Project, queue.Name, pgarray.UUIDs(ids), pgarray.BigInts(places), v.now())
-	if err != nil {
-		return nil, fmt.Errorf("find messages: %w", err)
-	}
-	found, err := scanMessages(rows)
+	found, err := pgrows.Collect("find messages", rows, err, func(m *Message) error {
+		var claim, key uuid.NullUUID
+		err := rows.Scan(&m.ID, &m.TTL, &key, &m.Body, &m.Place, &claim, &m.Age)
+		m.Claim, m.Key = claim.UUID, key.UUID
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	return v.Open(ctx, queue.Project, found)
-}
-
-// scanMessages reads rows of messageColumns.
-func scanMessages(rows *sql.Rows) ([]Message, error) {
-	defer rows.Close()
-	var found []Message
-	for rows.Next() {
-		var m Message
-		var claim, key uuid.NullUUID
-		if err := rows.Scan(&m.ID, &m.TTL, &key, &m.Body, &m.Place, &claim, &m.Age); err != nil {
-			return nil, fmt.Errorf("find messages: %w", err)
-		}
-		m.Claim, m.Key = claim.UUID, key.UUID
-		found = append(found, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("find messages: %w", err)
-	}
-	return found, nil
 }
 
 // Bodies reads the bodies of messages that were put in these places, as they are

@@ -202,19 +202,7 @@ func (c *messageChange) empty() bool {
 // writeArgs is how many parameters write_messages has.
 const writeArgs = 43
 
-var writeMessages = `SELECT write_messages(` + parameters(1, writeArgs) + `)`
-
-// parameters are the numbers of n parameters of a statement.
-func parameters(from, n int) string {
-	var text []byte
-	for i := range n {
-		if i > 0 {
-			text = append(text, ", "...)
-		}
-		text = strconv.AppendInt(append(text, '$'), int64(from+i), 10)
-	}
-	return string(text)
-}
+var writeMessages = `SELECT write_messages(` + placeholders(1, writeArgs) + `)`
 
 // args are the parameters of write_messages.
 func (c *messageChange) args() []any {

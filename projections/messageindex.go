@@ -13,6 +13,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // MessageIndex finds the events that concern a message.
@@ -170,7 +171,7 @@ func (v *Views) MessageStory(ctx context.Context, id domain.MessageID) (MessageS
 }
 
 func messageStory(ctx context.Context, tx eventstore.Tx, id domain.MessageID) (story MessageStory, err error) {
-	positions, err := int64s(ctx, tx, `SELECT position FROM message_events WHERE message = $1 ORDER BY position LIMIT $2`,
+	positions, err := int64s(ctx, tx, "look into the index", `SELECT position FROM message_events WHERE message = $1 ORDER BY position LIMIT $2`,
 		int64(domain.PostingPlace(id)), maxStory)
 	if err != nil {
 		return story, err
@@ -263,7 +264,7 @@ func (l life) ends(ctx context.Context, tx eventstore.Tx) ([]eventstore.Recorded
 	if l.upto > 0 {
 		return nil, nil
 	}
-	positions, err := int64s(ctx, tx, `
+	positions, err := int64s(ctx, tx, "look for the end", `
 SELECT r.position
 FROM message_ranges r
 CROSS JOIN LATERAL (SELECT e.recorded_at FROM ledger.events e WHERE e.position = r.position LIMIT 1) AS e
@@ -291,18 +292,7 @@ LIMIT $5`, l.queue, int64(l.place), l.from, l.expires, maxEnds)
 }
 
 // int64s are the numbers of a statement's only column.
-func int64s(ctx context.Context, tx eventstore.Tx, query string, args ...any) (numbers []int64, err error) {
+func int64s(ctx context.Context, tx eventstore.Tx, doing, query string, args ...any) ([]int64, error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var n int64
-		if err := rows.Scan(&n); err != nil {
-			return nil, err
-		}
-		numbers = append(numbers, n)
-	}
-	return numbers, rows.Err()
+	return pgrows.Collect(doing, rows, err, func(n *int64) error { return rows.Scan(n) })
 }

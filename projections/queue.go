@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 	"nabu/internal/sealing"
 )
 
@@ -76,10 +75,7 @@ func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.R
 	}
 	args = append(append(args, placedArgs(purged)...), placedArgs(swept)...)
 	args = append(args, pgarray.BigInts(over))
-	if _, err := tx.ExecContext(ctx, `SELECT write_queues(`+parameters(1, len(args))+`)`, args...); err != nil {
-		return fmt.Errorf("write queues: %w", err)
-	}
-	return nil
+	return call(ctx, tx, "write_queues", args)
 }
 
 // queueParams are queues column by column, as parameters.
@@ -160,27 +156,21 @@ SELECT asked.project, asked.name, coalesce(q.number, 0), coalesce(q.metadata, ''
 FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (project, name, stream)
 LEFT JOIN queues q ON q.project = asked.project AND q.name = asked.name AND NOT q.deleted`,
 		pgarray.Texts(projects), pgarray.Texts(names), pgarray.Texts(streams))
-	if err != nil {
-		return nil, fmt.Errorf("load queues: %w", err)
-	}
-	defer rows.Close()
 	queues := make(map[domain.QueueID]eventstore.Versioned[domain.Queue], len(ids))
-	for rows.Next() {
+	err = pgrows.Each("load queues", rows, err, func() error {
 		var id domain.QueueID
 		var q eventstore.Versioned[domain.Queue]
 		var metadata []byte
 		if err := rows.Scan(&id.Project, &id.Name, &q.State.Number, &metadata, &q.State.Purged, &q.Version); err != nil {
-			return nil, fmt.Errorf("load queues: %w", err)
+			return err
 		}
 		if q.State.Metadata, err = domain.ParseMetadata(metadata); err != nil {
-			return nil, fmt.Errorf("load queue %s: %w", id.Stream(), err)
+			return fmt.Errorf("queue %s: %w", id.Stream(), err)
 		}
 		queues[id] = q
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load queues: %w", err)
-	}
-	return queues, nil
+		return nil
+	})
+	return queues, err
 }
 
 // Views are the questions that clients ask of the read models.
@@ -242,14 +232,13 @@ type QueueList struct {
 	Labels  map[string]string // only queues with these members in their metadata
 }
 
-// possible tells whether any queue can be in the list: PostgreSQL refuses texts that
-// are not UTF-8 or hold a NUL, and so no queue has them.
+// possible tells whether any queue can be in the list.
 func (list QueueList) possible() bool {
 	texts := list.After + list.Name
 	for key, text := range list.Labels {
 		texts += key + text
 	}
-	return utf8.ValidString(texts) && !strings.ContainsRune(texts, 0)
+	return domain.Storable(texts)
 }
 
 // QueueItem is one queue of a list.
@@ -284,26 +273,20 @@ WHERE q.project = $1 AND q.name > $2 AND NOT q.deleted
 ORDER BY q.name
 LIMIT $7`,
 		list.Project, list.After, list.Name, pgarray.Texts(keys), pgarray.Texts(texts), pgarray.Texts(numbers), list.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("list queues: %w", err)
-	}
-	defer rows.Close()
 	items := []QueueItem{}
-	for rows.Next() {
+	err = pgrows.Each("list queues", rows, err, func() error {
 		var item QueueItem
 		var metadata []byte
 		if err := rows.Scan(&item.Name, &metadata); err != nil {
-			return nil, fmt.Errorf("list queues: %w", err)
+			return err
 		}
 		if item.Metadata, err = domain.ParseMetadata(metadata); err != nil {
-			return nil, fmt.Errorf("list queue %s: %w", item.Name, err)
+			return fmt.Errorf("queue %s: %w", item.Name, err)
 		}
 		items = append(items, item)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list queues: %w", err)
-	}
-	return items, nil
+		return nil
+	})
+	return items, err
 }
 
 // labelFilters writes each label's text as a JSON text, and as a number where it is

@@ -12,6 +12,7 @@ import (
 
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/pgrows"
 )
 
 // Rebuilding makes read models anew out of the history while the service serves, and puts
@@ -118,19 +119,16 @@ FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = x.relnamespace
 WHERE n.nspname = $1 AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)`, c.schema)
-	if err != nil {
-		return nil, fmt.Errorf("list indexes: %w", err)
-	}
-	defer rows.Close()
 	var names []string
-	for rows.Next() {
+	err = pgrows.Each("list indexes", rows, err, func() error {
 		var statement, name string
 		if err := rows.Scan(&statement, &name); err != nil {
-			return nil, fmt.Errorf("list indexes: %w", err)
+			return err
 		}
 		statements, names = append(statements, statement), append(names, name)
-	}
-	if err := rows.Err(); err != nil || len(names) == 0 {
+		return nil
+	})
+	if err != nil || len(names) == 0 {
 		return nil, err
 	}
 	if _, err := c.conn.ExecContext(ctx, `DROP INDEX `+strings.Join(names, ", ")); err != nil {
@@ -155,24 +153,13 @@ func (c *copying) analyze(ctx context.Context) error {
 // tables are the tables in a schema that the projections have, with its name. They are in
 // the order in which views come to most of them, so that who locks them all does not meet
 // somebody who has one and waits for another.
-func (c *copying) tables(ctx context.Context, schema string) (tables []string, err error) {
+func (c *copying) tables(ctx context.Context, schema string) ([]string, error) {
 	rows, err := c.conn.QueryContext(ctx, `
 SELECT format('%I.%I', $1::text, relname)
 FROM pg_class WHERE relkind = 'r' AND relnamespace = $2::regnamespace AND EXISTS (
     SELECT FROM pg_class t WHERE t.relname = pg_class.relname AND t.relkind = 'r' AND t.relnamespace = $1::regnamespace)
 ORDER BY relname DESC`, schema, c.schema)
-	if err != nil {
-		return nil, fmt.Errorf("list tables: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("list tables: %w", err)
-		}
-		tables = append(tables, name)
-	}
-	return tables, rows.Err()
+	return pgrows.Collect("list tables", rows, err, func(name *string) error { return rows.Scan(name) })
 }
 
 // catchUp folds what has come since, until there is so little that a swap may begin. As

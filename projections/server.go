@@ -5,15 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Servers are the servers of the Compute API and the hosts that they are on.
@@ -111,23 +110,17 @@ func (States) Servers(
 	ctx context.Context, tx eventstore.Tx, ids []domain.ServerID,
 ) (map[domain.ServerID]eventstore.Versioned[domain.Server], error) {
 	rows, err := tx.QueryContext(ctx, loadServers, pgarray.UUIDs(ids))
-	if err != nil {
-		return nil, fmt.Errorf("load servers: %w", err)
-	}
-	defer rows.Close()
 	found := make(map[domain.ServerID]eventstore.Versioned[domain.Server], len(ids))
-	for rows.Next() {
+	err = pgrows.Each("load servers", rows, err, func() error {
 		var its eventstore.Versioned[domain.Server]
 		var id domain.ServerID
 		if err := readServer(rows, &its.State, &id, &its.Version); err != nil {
-			return nil, fmt.Errorf("load servers: %w", err)
+			return err
 		}
 		found[id] = its
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load servers: %w", err)
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 // ServerList asks for a page of the servers that there are, in the order of their ids.
@@ -139,7 +132,7 @@ type ServerList struct {
 
 // Servers lists servers that were not forgotten.
 func (v *Views) Servers(ctx context.Context, list ServerList) ([]domain.Server, error) {
-	if !utf8.ValidString(list.Host) || strings.ContainsRune(list.Host, 0) {
+	if !domain.Storable(list.Host) {
 		return nil, nil // no host is called so
 	}
 	ctx, cancel := within(ctx)
@@ -149,22 +142,9 @@ func (v *Views) Servers(ctx context.Context, list ServerList) ([]domain.Server, 
 		statement, args = listServersOfHost, append(args, list.Host)
 	}
 	rows, err := v.DB.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list servers: %w", err)
-	}
-	defer rows.Close()
-	var page []domain.Server
-	for rows.Next() {
-		var s domain.Server
-		if err := readServer(rows, &s); err != nil {
-			return nil, fmt.Errorf("list servers: %w", err)
-		}
-		page = append(page, s)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list servers: %w", err)
-	}
-	return page, nil
+	return pgrows.Collect("list servers", rows, err, func(s *domain.Server) error {
+		return readServer(rows, s)
+	})
 }
 
 const afterMarker = `NOT s.deleted AND ($1::uuid IS NULL OR s.server_uuid > $1::uuid)`

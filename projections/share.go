@@ -9,6 +9,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Shares are the signed URLs that were taken back.
@@ -81,22 +82,16 @@ SELECT r.project, r.queue, r.digest
 FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (project, queue, digest)
 JOIN revoked_shares r ON r.project = asked.project AND r.queue = asked.queue AND r.digest = asked.digest`,
 		pgarray.Texts(projects), pgarray.Texts(queues), pgarray.Texts(digests))
-	if err != nil {
-		return nil, fmt.Errorf("load revoked shares: %w", err)
-	}
-	defer rows.Close()
 	revoked := make(map[domain.ShareKey]bool, len(keys))
-	for rows.Next() {
+	err = pgrows.Each("load revoked shares", rows, err, func() error {
 		var key domain.ShareKey
 		if err := rows.Scan(&key.Queue.Project, &key.Queue.Name, &key.Digest); err != nil {
-			return nil, fmt.Errorf("load revoked shares: %w", err)
+			return err
 		}
 		revoked[key] = true
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load revoked shares: %w", err)
-	}
-	return revoked, nil
+		return nil
+	})
+	return revoked, err
 }
 
 // Sharing is what a signed URL of a queue depends on besides its signature.

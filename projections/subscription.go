@@ -13,6 +13,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Subscriptions are the subscriptions to each queue.
@@ -97,10 +98,7 @@ func applyToSubscriptions(ctx context.Context, tx eventstore.Tx, history []event
 	}
 	args := append(append(gone.names(), changed.names()...), changed.contents(false)...)
 	args = append(append(args, made.names()...), made.contents(true)...)
-	if _, err := tx.ExecContext(ctx, `SELECT write_subscriptions(`+parameters(1, len(args))+`)`, args...); err != nil {
-		return fmt.Errorf("write subscriptions: %w", err)
-	}
-	return nil
+	return call(ctx, tx, "write_subscriptions", args)
 }
 
 // subscriptionColumns are rows column by column.
@@ -165,23 +163,13 @@ func (States) Subscriptions(
 	ctx context.Context, tx eventstore.Tx, needs []domain.SubscriptionNeed,
 ) ([]eventstore.Versioned[domain.Subscription], error) {
 	rows, err := tx.QueryContext(ctx, loadSubscriptions, subscriptionNeedArgs(needs)...)
-	if err != nil {
-		return nil, fmt.Errorf("load subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var found []eventstore.Versioned[domain.Subscription]
-	for rows.Next() {
-		var its eventstore.Versioned[domain.Subscription]
+	return pgrows.Collect("load subscriptions", rows, err, func(its *eventstore.Versioned[domain.Subscription]) error {
 		s := &its.State
 		if err := rows.Scan(&s.Queue.Project, &s.Queue.Name, &s.ID, &s.Subscriber, &s.TTL, &s.Expires, &s.Options, &s.Confirmed, &its.Version); err != nil {
-			return nil, fmt.Errorf("load subscriptions: %w", err)
+			return err
 		}
-		found = append(found, its)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load subscriptions: %w", err)
-	}
-	return found, nil
+		return nil
+	})
 }
 
 func subscriptionNeedArgs(needs []domain.SubscriptionNeed) []any {
@@ -235,22 +223,9 @@ SELECT `+subscriptionColumnsRead+`
 FROM subscriptions s
 WHERE s.project = $2 AND s.queue = $3 AND s.id > $4 AND s.expires_at > coalesce($1::timestamptz, statement_timestamp())
 ORDER BY s.id LIMIT $5`, v.now(), list.Queue.Project, list.Queue.Name, list.After, list.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("list subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var page []Subscription
-	for rows.Next() {
-		var s Subscription
-		if err := rows.Scan(&s.ID, &s.Subscriber, &s.TTL, &s.Age, &s.Options, &s.Confirmed); err != nil {
-			return nil, fmt.Errorf("list subscriptions: %w", err)
-		}
-		page = append(page, s)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list subscriptions: %w", err)
-	}
-	return page, nil
+	return pgrows.Collect("list subscriptions", rows, err, func(s *Subscription) error {
+		return rows.Scan(&s.ID, &s.Subscriber, &s.TTL, &s.Age, &s.Options, &s.Confirmed)
+	})
 }
 
 // Subscription finds a subscription to a queue that has not expired.
@@ -281,21 +256,15 @@ SELECT s.project, s.queue, s.id
 FROM subscriptions s
 WHERE s.expires_at <= coalesce($1::timestamptz, statement_timestamp())
 ORDER BY s.expires_at LIMIT $2`, v.now(), most)
-	if err != nil {
-		return nil, fmt.Errorf("list expired subscriptions: %w", err)
-	}
-	defer rows.Close()
 	expired := map[domain.QueueID][]domain.SubscriptionID{}
-	for rows.Next() {
+	err = pgrows.Each("list expired subscriptions", rows, err, func() error {
 		var queue domain.QueueID
 		var id domain.SubscriptionID
 		if err := rows.Scan(&queue.Project, &queue.Name, &id); err != nil {
-			return nil, fmt.Errorf("list expired subscriptions: %w", err)
+			return err
 		}
 		expired[queue] = append(expired[queue], id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list expired subscriptions: %w", err)
-	}
-	return expired, nil
+		return nil
+	})
+	return expired, err
 }

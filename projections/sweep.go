@@ -15,6 +15,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // countRow is what a slice of history says of the places between which a queue's
@@ -85,10 +86,7 @@ func (c *messageChange) sweep(ctx context.Context, tx eventstore.Tx) error {
 		args = append(args, countArgs(rows)...)
 	}
 	args = append(args, countArgs(gone)[0])
-	if _, err := tx.ExecContext(ctx, `SELECT sweep_messages(`+parameters(1, len(args))+`)`, args...); err != nil {
-		return fmt.Errorf("sweep messages: %w", err)
-	}
-	return nil
+	return call(ctx, tx, "sweep_messages", args)
 }
 
 // sweptArgs are the messages and claims that go: messages that had expired, or stood in
@@ -190,18 +188,14 @@ LEFT JOIN LATERAL ( -- whether they are still there or not: dead rows cost those
 // Sweeps finds what nobody can see any more of queues.
 func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error) {
 	rows, err := tx.QueryContext(ctx, loadSweeps, pgarray.BigInts(numbers), at, maxSwept, claimRest, leastCounted, maxCounted)
-	if err != nil {
-		return nil, fmt.Errorf("load sweeps: %w", err)
-	}
-	defer rows.Close()
 	found := make(map[int64]domain.Sweepable, len(numbers))
-	for rows.Next() {
+	err = pgrows.Each("load sweeps", rows, err, func() error {
 		var s domain.Sweepable
 		var expired pq.Int64Array
 		var claims pq.StringArray
 		if err := rows.Scan(&s.Queue.Project, &s.Queue.Name, &s.Number, &s.Deleted, &s.Purged, &expired,
 			&s.Upto, &s.Clean, &claims, &s.Lowest, &s.Counted, &s.Empty); err != nil {
-			return nil, fmt.Errorf("load sweeps: %w", err)
+			return err
 		}
 		for _, place := range expired {
 			s.Expired = append(s.Expired, domain.Place(place))
@@ -209,16 +203,14 @@ func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at 
 		for _, text := range claims {
 			id, err := uuid.Parse(text)
 			if err != nil {
-				return nil, fmt.Errorf("load sweeps: claim %q: %w", text, err)
+				return fmt.Errorf("claim %q: %w", text, err)
 			}
 			s.Claims = append(s.Claims, id)
 		}
 		found[s.Number] = s
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load sweeps: %w", err)
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 // SweepableQueue is a queue, there or deleted, of which something may be swept.
@@ -246,22 +238,9 @@ FROM (
 ) AS s (number)
 JOIN queues q USING (number)
 LIMIT $4`, v.now(), claimRest, 10*maxSwept, most)
-	if err != nil {
-		return nil, fmt.Errorf("list what can be swept: %w", err)
-	}
-	defer rows.Close()
-	var queues []SweepableQueue
-	for rows.Next() {
-		var q SweepableQueue
-		if err := rows.Scan(&q.Queue.Project, &q.Queue.Name, &q.Number); err != nil {
-			return nil, fmt.Errorf("list what can be swept: %w", err)
-		}
-		queues = append(queues, q)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list what can be swept: %w", err)
-	}
-	return queues, nil
+	return pgrows.Collect("list what can be swept", rows, err, func(q *SweepableQueue) error {
+		return rows.Scan(&q.Queue.Project, &q.Queue.Name, &q.Number)
+	})
 }
 
 // fewEvents is how far back LatelyPosted looks, in events.
@@ -276,25 +255,19 @@ SELECT e.stream, sum(cardinality(e.bodies))
 FROM ledger.events e
 WHERE e.position > (SELECT coalesce(max(h.position), 0) - $1 FROM ledger.events h) AND e.type = $2
 GROUP BY e.stream`, fewEvents, domain.MessagesPosted{}.EventType())
-	if err != nil {
-		return nil, fmt.Errorf("count posts: %w", err)
-	}
-	defer rows.Close()
 	counts := map[domain.QueueID]int{}
-	for rows.Next() {
+	err = pgrows.Each("count posts", rows, err, func() error {
 		var stream string
 		var n int
 		if err := rows.Scan(&stream, &n); err != nil {
-			return nil, fmt.Errorf("count posts: %w", err)
+			return err
 		}
 		if id, isQueue := domain.QueueOfStream(stream); isQueue {
 			counts[id] = n
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("count posts: %w", err)
-	}
-	return counts, nil
+		return nil
+	})
+	return counts, err
 }
 
 // QueueNumber is the number of the queue that bears a name now; 0: none does.

@@ -3,7 +3,6 @@ package projections
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Tasks are the tasks that there are.
@@ -87,10 +87,7 @@ func applyToTasks(ctx context.Context, tx eventstore.Tx, history []eventstore.Re
 	}
 	args := append([]any{pgarray.UUIDs(gone.ids)}, changed.words(true)...)
 	args = append(append(args, made.words(false)...), made.rest()...)
-	if _, err := tx.ExecContext(ctx, `SELECT write_tasks(`+parameters(1, len(args))+`)`, args...); err != nil {
-		return fmt.Errorf("write tasks: %w", err)
-	}
-	return nil
+	return call(ctx, tx, "write_tasks", args)
 }
 
 // taskColumns are rows column by column.
@@ -155,27 +152,21 @@ func (States) Tasks(
 	ctx context.Context, tx eventstore.Tx, ids []domain.TaskID, handed []domain.MessageID,
 ) (map[domain.TaskID]eventstore.Versioned[domain.Task], error) {
 	rows, err := tx.QueryContext(ctx, loadTasks, pgarray.UUIDs(ids), pgarray.UUIDs(handed))
-	if err != nil {
-		return nil, fmt.Errorf("load tasks: %w", err)
-	}
-	defer rows.Close()
 	found := map[domain.TaskID]eventstore.Versioned[domain.Task]{}
-	for rows.Next() {
+	err = pgrows.Each("load tasks", rows, err, func() error {
 		var its eventstore.Versioned[domain.Task]
 		var input, result sql.NullString
 		var whole bool
 		if err := readTask(rows, &its.State, &input, &result, &its.Version, &whole); err != nil {
-			return nil, fmt.Errorf("load tasks: %w", err)
+			return err
 		}
 		its.State.Input, its.State.Result = input.String, result.String
 		if _, there := found[its.State.ID]; whole || !there {
 			found[its.State.ID] = its
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load tasks: %w", err)
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 // readTask reads the columns of taskRead, and more.

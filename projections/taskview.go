@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/pgrows"
 )
 
 // Task is a task as clients see it.
@@ -48,45 +48,40 @@ const taskUnexpired = `(t.expires_at = '-infinity' OR t.expires_at > coalesce($1
 // results and messages. They are in the order of the key, and of making where that is equal. What a task
 // has not got comes before all else.
 func (v *Views) Tasks(ctx context.Context, list TaskList) ([]Task, error) {
-	q := taskQuery{args: []any{v.now()}, where: []string{taskUnexpired}}
+	q := taskQuery{parameters: parameters{v.now()}, where: []string{taskUnexpired}}
 	if !q.filter(list) {
 		return nil, nil
 	}
 	statement := q.page(list) // has parameters of its own
-	return v.tasks(ctx, statement, q.args, func(rows *sql.Rows, t *domain.Task) error { return readTask(rows, t) })
+	return v.tasks(ctx, statement, q.parameters, func(rows *sql.Rows, t *domain.Task) error { return readTask(rows, t) })
 }
 
-// taskQuery is a statement in the making.
+// taskQuery is a statement that is being written.
 type taskQuery struct {
 	where []string
-	args  []any
-}
-
-func (q *taskQuery) parameter(value any) string {
-	q.args = append(q.args, value)
-	return fmt.Sprintf("$%d", len(q.args))
+	parameters
 }
 
 // filter adds what the list asks for. It tells whether there can be such a task.
 func (q *taskQuery) filter(list TaskList) bool {
 	if !list.All {
-		q.where = append(q.where, `t.owner = `+q.parameter(list.Owner))
+		q.where = append(q.where, `t.owner = `+q.add(list.Owner))
 	}
 	for _, column := range TaskFilters { // always in the same order, so that there are few statements
 		value, asked := list.Filters[column]
 		switch {
 		case !asked:
 			continue
-		case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+		case !domain.Storable(value):
 			return false
 		case column == "id":
 			id, err := uuid.Parse(value)
 			if err != nil {
 				return false
 			}
-			q.where = append(q.where, `t.id = `+q.parameter(id))
+			q.where = append(q.where, `t.id = `+q.add(id))
 		default:
-			q.where = append(q.where, `t.`+column+` = `+q.parameter(value))
+			q.where = append(q.where, `t.`+column+` = `+q.add(value))
 		}
 	}
 	return true
@@ -105,13 +100,13 @@ func (q *taskQuery) page(list TaskList) string {
 	if list.Marker != nil { // in values: to plan a look-up of them costs more than the page
 		at := make([]string, len(columns))
 		for i, column := range columns {
-			at[i] = q.parameter(taskColumn(list.Marker.Task, column))
+			at[i] = q.add(taskColumn(list.Marker.Task, column))
 		}
 		q.where = append(q.where, `(t.`+strings.Join(columns, `, t.`)+`) `+beyond+` (`+strings.Join(at, `, `)+`)`)
 	}
 	return `SELECT ` + taskReadSmall + ` FROM tasks t
 WHERE ` + strings.Join(q.where, ` AND `) + `
-ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + q.parameter(list.Limit)
+ORDER BY t.` + strings.Join(columns, direction+`, t.`) + direction + ` LIMIT ` + q.add(list.Limit)
 }
 
 // taskColumn is what a task has in one of TaskSortKeys.
@@ -175,22 +170,9 @@ func (v *Views) tasks(
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list tasks: %w", err)
-	}
-	defer rows.Close()
-	var page []Task
-	for rows.Next() {
-		var t Task
-		if err := read(rows, &t.Task); err != nil {
-			return nil, fmt.Errorf("list tasks: %w", err)
-		}
-		page = append(page, t)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list tasks: %w", err)
-	}
-	return page, nil
+	return pgrows.Collect("list tasks", rows, err, func(t *Task) error {
+		return read(rows, &t.Task)
+	})
 }
 
 // Task finds a task of any project that has not expired.
@@ -220,7 +202,7 @@ const (
 // ImageTasks lists the tasks of an image that have not expired, with all they have: those
 // of a project, or of all; the last ones, if there are very many or they are very large.
 func (v *Views) ImageTasks(ctx context.Context, image, owner string, all bool) ([]Task, error) {
-	if image == "" || !utf8.ValidString(image) || strings.ContainsRune(image, 0) {
+	if image == "" || !domain.Storable(image) {
 		return nil, nil
 	}
 	return v.tasks(ctx, `
@@ -258,27 +240,20 @@ CROSS JOIN LATERAL (
     WHERE t.expires_at > '-infinity' AND t.expires_at <= at.now ORDER BY t.expires_at LIMIT $2)
 ) AS due
 ORDER BY due.since LIMIT $2`, v.now(), most)
-	if err != nil {
-		return nil, fmt.Errorf("list due tasks: %w", err)
-	}
-	due, err := idsByProject(rows)
-	if err != nil {
-		return nil, fmt.Errorf("list due tasks: %w", err)
-	}
-	return due, nil
+	return idsByProject("list due tasks", rows, err)
 }
 
 // idsByProject reads rows of a project and an id.
-func idsByProject(rows *sql.Rows) (map[string][]uuid.UUID, error) {
-	defer rows.Close()
+func idsByProject(doing string, rows *sql.Rows, err error) (map[string][]uuid.UUID, error) {
 	ids := map[string][]uuid.UUID{}
-	for rows.Next() {
+	err = pgrows.Each(doing, rows, err, func() error {
 		var project string
 		var id uuid.UUID
 		if err := rows.Scan(&project, &id); err != nil {
-			return nil, err
+			return err
 		}
 		ids[project] = append(ids[project], id)
-	}
-	return ids, rows.Err()
+		return nil
+	})
+	return ids, err
 }

@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,6 +9,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // UserMessages are the user messages that there are.
@@ -71,10 +71,7 @@ func applyToUserMessages(ctx context.Context, tx eventstore.Tx, history []events
 		}
 	}
 	args := append([]any{pgarray.UUIDs(gone.ids), pgarray.UUIDs(deleted.ids)}, made.all()...)
-	if _, err := tx.ExecContext(ctx, `SELECT write_user_messages(`+parameters(1, len(args))+`)`, args...); err != nil {
-		return fmt.Errorf("write user messages: %w", err)
-	}
-	return nil
+	return call(ctx, tx, "write_user_messages", args)
 }
 
 // userMessageColumns are rows column by column.
@@ -149,24 +146,18 @@ func (States) UserMessages(
 		projects[i], ids[i] = ref.Project, ref.ID
 	}
 	rows, err := tx.QueryContext(ctx, loadUserMessages, pgarray.Texts(projects), pgarray.UUIDs(ids))
-	if err != nil {
-		return nil, fmt.Errorf("load user messages: %w", err)
-	}
-	defer rows.Close()
 	found := make(map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage], len(refs))
-	for rows.Next() {
+	err = pgrows.Each("load user messages", rows, err, func() error {
 		var its eventstore.Versioned[domain.UserMessage]
 		if err := readUserMessage(rows, &its.State, &its.Version); err != nil {
-			return nil, fmt.Errorf("load user messages: %w", err)
+			return err
 		}
 		ref := domain.UserMessageRef{Project: its.State.Project, ID: its.State.ID}
 		if its.State.EventID == "" {
 			its.State = domain.UserMessage{Gone: true}
 		}
 		found[ref] = its
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load user messages: %w", err)
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/pgrows"
 )
 
 // UserMessage is a user message as clients see it.
@@ -97,8 +97,8 @@ func (l UserMessageList) query() (statement string, args []any, some bool) {
 	}
 	statement = `SELECT ` + userMessageRead + `, m.position FROM user_messages m
 WHERE ` + strings.Join(q.conditions, ` AND `) + `
-ORDER BY ` + strings.Join(keys, ", ") + ` LIMIT ` + q.parameter(l.Limit) + ` OFFSET ` + q.parameter(l.Offset)
-	return statement, q.args, true
+ORDER BY ` + strings.Join(keys, ", ") + ` LIMIT ` + q.add(l.Limit) + ` OFFSET ` + q.add(l.Offset)
+	return statement, q.parameters, true
 }
 
 // NewUserMessages lists user messages that were recorded behind a position, in that order, and
@@ -118,9 +118,9 @@ func (v *Views) NewUserMessages(ctx context.Context, list UserMessageList, after
 		reached = max(reached, last)
 	}
 	statement := `SELECT ` + userMessageRead + `, m.position FROM user_messages m
-WHERE ` + strings.Join(q.conditions, ` AND `) + ` AND m.position > ` + q.parameter(after) + `
-ORDER BY m.position LIMIT ` + q.parameter(list.Limit)
-	if page, err = v.userMessages(ctx, statement, q.args); err != nil {
+WHERE ` + strings.Join(q.conditions, ` AND `) + ` AND m.position > ` + q.add(after) + `
+ORDER BY m.position LIMIT ` + q.add(list.Limit)
+	if page, err = v.userMessages(ctx, statement, q.parameters); err != nil {
 		return nil, after, err
 	}
 	if n := len(page); n > 0 && n == list.Limit {
@@ -164,48 +164,23 @@ func (v *Views) ExpiredUserMessages(ctx context.Context, most int) (map[string][
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT m.project, m.id FROM user_messages m
 WHERE m.expires_at < coalesce($1::timestamptz, statement_timestamp()) ORDER BY m.expires_at LIMIT $2`, v.now(), most)
-	if err != nil {
-		return nil, fmt.Errorf("list expired user messages: %w", err)
-	}
-	expired, err := idsByProject(rows)
-	if err != nil {
-		return nil, fmt.Errorf("list expired user messages: %w", err)
-	}
-	return expired, nil
+	return idsByProject("list expired user messages", rows, err)
 }
 
 func (v *Views) userMessages(ctx context.Context, statement string, args []any) ([]UserMessage, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list user messages: %w", err)
-	}
-	defer rows.Close()
-	var page []UserMessage
-	for rows.Next() {
-		var m UserMessage
-		if err := readUserMessage(rows, &m.UserMessage, &m.Position); err != nil {
-			return nil, fmt.Errorf("list user messages: %w", err)
-		}
-		page = append(page, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list user messages: %w", err)
-	}
-	return page, nil
+	return pgrows.Collect("list user messages", rows, err, func(m *UserMessage) error {
+		return readUserMessage(rows, &m.UserMessage, &m.Position)
+	})
 }
 
 // userMessageQuery is a statement that is being written.
 type userMessageQuery struct {
 	conditions []string
-	args       []any
-	none       bool // no message can satisfy it
-}
-
-func (q *userMessageQuery) parameter(value any) string {
-	q.args = append(q.args, value)
-	return fmt.Sprintf("$%d", len(q.args))
+	parameters
+	none bool // no message can satisfy it
 }
 
 // where are the conditions of a list. They stand in the order of the columns, so that there
@@ -213,7 +188,7 @@ func (q *userMessageQuery) parameter(value any) string {
 func (l UserMessageList) where() *userMessageQuery {
 	q := &userMessageQuery{conditions: []string{"NOT m.deleted"}}
 	if !l.All {
-		q.conditions = append(q.conditions, "m.project = "+q.parameter(l.Project))
+		q.conditions = append(q.conditions, "m.project = "+q.add(l.Project))
 	}
 	filters := slices.Clone(l.Filters)
 	slices.SortStableFunc(filters, func(a, b UserMessageFilter) int {
@@ -231,7 +206,7 @@ func (q *userMessageQuery) filter(f UserMessageFilter) {
 	switch {
 	case f.Column == "deleted" && slices.Contains([]string{"0", "false", "False"}, f.Value):
 		return
-	case column == "" || !slices.Contains(UserMessageColumns, f.Column) || !utf8.ValidString(f.Value) || strings.ContainsRune(f.Value, 0):
+	case column == "" || !slices.Contains(UserMessageColumns, f.Column) || !domain.Storable(f.Value):
 		q.none = true
 		return
 	case f.Part:
@@ -256,12 +231,12 @@ func (q *userMessageQuery) filter(f UserMessageFilter) {
 	case "resource_uuid":
 		value = strings.ToLower(f.Value)
 	case "request_id":
-		at := q.parameter(value)
+		at := q.add(value)
 		q.conditions = append(q.conditions, `m.id IN (SELECT r.id FROM user_messages r WHERE r.request_id = `+at+
 			` UNION ALL SELECT r.id FROM user_messages r WHERE r.global_request_id = `+at+`)`)
 		return
 	}
-	q.conditions = append(q.conditions, "m."+column+" = "+q.parameter(value))
+	q.conditions = append(q.conditions, "m."+column+" = "+q.add(value))
 }
 
 // partOf looks for a text within a column, whatever characters it has.
@@ -272,7 +247,7 @@ func (q *userMessageQuery) partOf(column, value string) {
 	case "resource_uuid", "id":
 		value = strings.ToLower(value)
 	}
-	at := q.parameter(value)
+	at := q.add(value)
 	condition := `strpos(m.` + column + `::text, ` + at + `) > 0`
 	switch column {
 	case "request_id":
@@ -307,7 +282,7 @@ func (l UserMessageList) order() []UserMessageOrder {
 // after asks for what comes behind a message in an order. Where all keys go the same way
 // that is one comparison, which an index answers; otherwise the first key bounds it.
 func (q *userMessageQuery) after(marker domain.UserMessageID, order []UserMessageOrder) {
-	id := q.parameter(marker)
+	id := q.add(marker)
 	its := func(column string) string {
 		if column == "id" {
 			return id + "::uuid"

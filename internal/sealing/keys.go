@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Keys are the data keys of a database, as far as the master keys at hand open them. The
@@ -134,21 +135,15 @@ func (k *Keys) fetch(ctx context.Context, tx Tx, query string, args ...any) (map
 
 func readKeys(ctx context.Context, tx Tx, query string, args ...any) (keys []*DataKey, err error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read data keys: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = pgrows.Each("read data keys", rows, err, func() error {
 		key := &DataKey{}
 		if err := rows.Scan(&key.ID, &key.Queue.Project, &key.Queue.Name, &key.Queue.Number, &key.Master, &key.wrapped); err != nil {
-			return nil, fmt.Errorf("read data keys: %w", err)
+			return err
 		}
 		keys = append(keys, key)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read data keys: %w", err)
-	}
-	return keys, nil
+		return nil
+	})
+	return keys, err
 }
 
 // remember takes in keys that were unwrapped. If there are too many, others go, in no

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // StoredKey is a data key as operators see it.
@@ -30,24 +31,14 @@ SELECT k.id, k.project, k.queue, k.number, k.master, k.made_at, k.wrapped_at, k.
 FROM secrets.data_keys k
 WHERE $1 = '' OR k.project = $1 AND k.queue = $2
 ORDER BY k.project, k.queue, k.id`, project, queue)
-	if err != nil {
-		return nil, fmt.Errorf("list data keys: %w", err)
-	}
-	defer rows.Close()
-	var keys []StoredKey
-	for rows.Next() {
-		var k StoredKey
+	return pgrows.Collect("list data keys", rows, err, func(k *StoredKey) error {
 		var destroyed sql.NullTime
 		if err := rows.Scan(&k.ID, &k.Queue.Project, &k.Queue.Name, &k.Queue.Number, &k.Master, &k.MadeAt, &k.WrappedAt, &destroyed); err != nil {
-			return nil, fmt.Errorf("list data keys: %w", err)
+			return err
 		}
 		k.DestroyedAt = destroyed.Time
-		keys = append(keys, k)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list data keys: %w", err)
-	}
-	return keys, nil
+		return nil
+	})
 }
 
 // Destroy destroys data keys, in the transaction that records it.
