@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"crypto/subtle"
 	"database/sql/driver"
 	"fmt"
 	"runtime/debug"
@@ -50,7 +49,7 @@ func (e *Executor) carryOut(w *work) {
 	case err == nil:
 		e.News.told(w)
 		for _, p := range w.commands {
-			e.settle(p, p.err)
+			e.reply(p, p.err)
 		}
 	case postgres.IsBadData(err) && len(w.commands) > 1:
 		half := len(w.commands) / 2
@@ -62,11 +61,11 @@ func (e *Executor) carryOut(w *work) {
 		if postgres.IsConstraint(err) { // no client can break one: that is nabu's fault
 			refused = domain.Errorf(domain.Internal, "the ledger refuses what was decided")
 		}
-		e.settle(w.commands[0], refused)
+		e.reply(w.commands[0], refused)
 	default:
 		e.Log.Error("batch failed", "commands", len(w.commands), "error", err)
 		for _, p := range w.commands {
-			e.settle(p, domain.Errorf(domain.Unavailable, "the database cannot be reached"))
+			e.reply(p, domain.Errorf(domain.Unavailable, "the database cannot be reached"))
 		}
 	}
 }
@@ -201,154 +200,6 @@ func (e *Executor) dropConn() {
 	e.past = 0 // whatever the next connection leads to
 }
 
-// goLong takes the lock, sees what others have written, loads what is not in
-// memory, decides, writes and commits.
-func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
-	tail, err := eventstore.Begin(ctx, e.conn, e.memory.provable())
-	if err != nil {
-		e.forget() // so that the next try asks for nothing that may be in the way
-		return LongWay, err
-	}
-	if committed, err := e.wasCommitted(ctx, w); err != nil {
-		return LongWay, err
-	} else if committed {
-		e.forget()
-		return LongWay, e.end(ctx, "ROLLBACK")
-	}
-	e.alone = !tail.Lost && len(tail.Events) == 0
-	if tail.Lost {
-		e.past = 0 // a restored ledger may have fewer partitions
-	}
-	e.memory.catchUp(tail)
-	e.forgetKeys(tail)
-	if !w.complete { // more have come while another replica held the lock
-		e.gather(w)
-	}
-	now := tail.Now
-	e.clock.set(now)
-	if e.Now != nil {
-		now = after(tail.Head, e.Now())
-	}
-	if err := e.load(ctx, w, now); err != nil {
-		return LongWay, err
-	}
-	if err := e.decide(w, tail.Head, now); err != nil {
-		return LongWay, err
-	}
-	head, err := e.write(ctx, w, tail.Head)
-	if err != nil {
-		return LongWay, err
-	}
-	kept, err := e.keep(ctx, w, now)
-	if err != nil {
-		return LongWay, err
-	}
-	if len(w.batch.Events) == 0 && !kept {
-		if err := e.end(ctx, "ROLLBACK"); err != nil {
-			return NoWay, err
-		}
-		e.memory.install(w.state, head)
-		return NoWay, nil
-	}
-	w.uncertain = len(w.batch.Events) > 0
-	if err := e.end(ctx, "COMMIT"); err != nil {
-		return LongWay, err
-	}
-	w.uncertain = false
-	e.memory.install(w.state, head)
-	e.forgetDestroyed(w.state)
-	return LongWay, nil
-}
-
-// wasCommitted tells whether the last try was committed although its answer was lost.
-// It is asked behind the lock, which waits for that try's transaction to end.
-func (e *Executor) wasCommitted(ctx context.Context, w *work) (bool, error) {
-	if !w.uncertain {
-		return false, nil
-	}
-	at, found, err := eventstore.FindBatch(ctx, e.conn, w.batch.Head.Position, w.batch.ID)
-	if err != nil {
-		return false, err
-	}
-	w.uncertain = false
-	if found {
-		e.Log.Info("the batch was committed although its answer was lost", "batch", w.batch.ID, "at", at)
-	}
-	return found, nil
-}
-
-// after is the clock, or just behind the ledger's last event where the clock is not.
-func after(head eventstore.Head, now time.Time) time.Time {
-	if earliest := head.Time.Add(time.Microsecond); now.Before(earliest) {
-		return earliest
-	}
-	return now
-}
-
-func (e *Executor) end(ctx context.Context, how string) error {
-	if _, err := e.conn.ExecContext(ctx, how); err != nil {
-		return fmt.Errorf("%s: %w", how, err)
-	}
-	return nil
-}
-
-// findAnswers answers commands whose idempotency key has been answered before.
-func (e *Executor) findAnswers(ctx context.Context, w *work, now time.Time) error {
-	var keys []eventstore.IdempotencyKey
-	for _, p := range w.commands {
-		p.answered = false
-		if key, hasKey := p.key(); hasKey {
-			keys = append(keys, key)
-		}
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	found, err := eventstore.FindAnswers(ctx, e.conn, keys, now)
-	if err != nil {
-		return err
-	}
-	for _, p := range w.commands {
-		key, hasKey := p.key()
-		kept, known := found[key]
-		if !hasKey || !known {
-			continue
-		}
-		p.answered = true
-		if subtle.ConstantTimeCompare(kept.RequestHash, p.request.RequestHash[:]) == 1 {
-			p.err = p.restore(kept.Result)
-		} else {
-			p.err = domain.Errorf(domain.KeyReused, "this Idempotency-Key was used with another request")
-		}
-	}
-	return nil
-}
-
-// keepAnswers stores the answers of carried-out commands that came with a key.
-func (e *Executor) keepAnswers(ctx context.Context, w *work, now time.Time) (kept bool, err error) {
-	var answers []eventstore.KeptAnswer
-	for _, p := range w.commands {
-		key, hasKey := p.key()
-		if !hasKey || p.answered || p.err != nil {
-			continue
-		}
-		result, err := p.answer()
-		if err != nil {
-			return false, fmt.Errorf("keep an answer: %w", err)
-		}
-		if p.request.passing && string(result) == "[]" {
-			continue
-		}
-		answers = append(answers, eventstore.KeptAnswer{
-			IdempotencyKey: key, RequestHash: p.request.RequestHash[:], Result: result,
-		})
-	}
-	if len(answers) == 0 {
-		return false, nil
-	}
-	return true, eventstore.KeepAnswers(ctx, e.conn, answers, now)
-}
-
 // decide makes the decisions one after the other, each on what the ones before it
 // have made of the state. now is also the time that is given to the ledger; zero: it
 // takes its own.
@@ -393,26 +244,4 @@ func (e *Executor) decideOne(p *pending, s *State, at domain.Moment) (events []d
 		}
 	}()
 	return p.decide(s, at)
-}
-
-// write appends the batch and applies it to the read models. It returns the head
-// that the ledger has then.
-func (e *Executor) write(ctx context.Context, w *work, head eventstore.Head) (eventstore.Head, error) {
-	if len(w.batch.Events) == 0 {
-		return head, nil
-	}
-	if at, covered, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch); covered || err != nil {
-		if err != nil {
-			return head, err
-		}
-		return w.batch.NewHead(at), nil
-	}
-	at, err := eventstore.Append(ctx, e.conn, &w.batch)
-	if err != nil {
-		return head, err
-	}
-	if err := e.Projector.Apply(ctx, e.conn, w.batch.Recorded(at)); err != nil {
-		return head, err
-	}
-	return w.batch.NewHead(at), nil
 }

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -122,7 +123,7 @@ type pending struct {
 	restore func(json.RawMessage) error
 
 	err      error
-	answered bool // from what is kept for the key: nothing to decide
+	answered bool // before it was decided: by what is kept for its key, or refused as coming too late
 	done     chan struct{}
 }
 
@@ -226,8 +227,8 @@ func (p *pending) key() (eventstore.IdempotencyKey, bool) {
 		p.request.IdempotencyKey != ""
 }
 
-// settle answers a command's caller.
-func (e *Executor) settle(p *pending, err error) {
+// reply gives a command's caller its answer, or why there is none.
+func (e *Executor) reply(p *pending, err error) {
 	if key, hasKey := p.key(); hasKey {
 		e.mu.Lock()
 		delete(e.inFlight, key)
@@ -261,7 +262,7 @@ func (e *Executor) gather(w *work) {
 		}
 		e.take(w, p)
 	}
-	slices.SortStableFunc(w.commands, func(a, b *pending) int { return int(a.needs.Rank - b.needs.Rank) })
+	slices.SortStableFunc(w.commands, func(a, b *pending) int { return cmp.Compare(a.needs.Rank, b.needs.Rank) })
 }
 
 // take adds a command that has left the line. One whose caller has left is dropped.
@@ -270,7 +271,7 @@ func (e *Executor) take(w *work, p *pending) {
 	e.waitingBytes -= p.needs.Size
 	e.mu.Unlock()
 	if p.ctx.Err() != nil {
-		e.settle(p, p.ctx.Err())
+		e.reply(p, p.ctx.Err())
 		return
 	}
 	w.bytes += p.needs.Size

@@ -25,34 +25,16 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		}
 		w.state.take(loaded)
 	}
-	if err := e.loadTasks(ctx, w); err != nil {
-		return err
+	// Each looks at what those before it have found.
+	for _, load := range []func(context.Context, *work) error{
+		e.loadTasks, e.loadPosts, e.loadServers, e.loadSweeps, e.loadSubscriptions, e.loadShares, e.loadKeys, e.loadUserMessages,
+		e.findAnswers, e.reserveReported,
+	} {
+		if err := load(ctx, w); err != nil {
+			return err
+		}
 	}
-	if err := e.loadPosts(ctx, w); err != nil {
-		return err
-	}
-	if err := e.loadServers(ctx, w); err != nil {
-		return err
-	}
-	if err := e.loadSweeps(ctx, w, now); err != nil {
-		return err
-	}
-	if err := e.loadSubscriptions(ctx, w); err != nil {
-		return err
-	}
-	if err := e.loadShares(ctx, w); err != nil {
-		return err
-	}
-	if err := e.loadKeys(ctx, w); err != nil {
-		return err
-	}
-	if err := e.loadUserMessages(ctx, w); err != nil {
-		return err
-	}
-	if err := e.findAnswers(ctx, w, now); err != nil {
-		return err
-	}
-	return e.claimReported(ctx, w)
+	return nil
 }
 
 // queues are those that the commands are about.

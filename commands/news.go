@@ -29,12 +29,12 @@ type News struct {
 	mu     sync.Mutex
 	queues map[domain.QueueID]*audience
 	// projects are those who wait for user messages, by project.
-	projects map[string]map[*listener]struct{}
+	projects map[string]map[listener]struct{}
 }
 
 // NewNews is without readers.
 func NewNews() *News {
-	return &News{queues: map[domain.QueueID]*audience{}, projects: map[string]map[*listener]struct{}{}}
+	return &News{queues: map[domain.QueueID]*audience{}, projects: map[string]map[listener]struct{}{}}
 }
 
 // Readers is how many wait, in line or as listeners; followers do not count.
@@ -43,36 +43,55 @@ func (n *News) Readers() int { return int(n.readers.Load()) }
 // audience is everybody who waits for one queue.
 type audience struct {
 	line      *list.List // of *Turn, in the order of arrival
-	listeners map[*listener]struct{}
+	listeners map[listener]struct{}
 	due       time.Time // when something becomes free by itself; zero: not known to
 	timer     *time.Timer
 }
 
-type listener struct{ heard func() }
+// listener has room for one word: who has not looked since is about to.
+type listener chan struct{}
 
-// Subscribe has a function called whenever a queue may have something new, be it a message
-// that was posted or one that is free again, until the subscription is cancelled. It must
-// not block, nor call News. If there are too many readers, nothing is ever told, and ok is
-// false.
-func (n *News) Subscribe(queue domain.QueueID, heard func()) (cancel func(), ok bool) {
+func newListener() listener { return make(listener, 1) }
+
+// hear never blocks.
+func (l listener) hear() {
+	select {
+	case l <- struct{}{}:
+	default:
+	}
+}
+
+// letIn counts one more who waits, unless there are too many.
+func (n *News) letIn() bool {
 	if n.readers.Add(1) > maxReaders {
 		n.readers.Add(-1)
-		return func() {}, false
+		return false
 	}
-	return n.listen(queue, heard, &n.readers), true
+	return true
 }
 
-// Follow is Subscribe for those of whom somebody else sees to it that there are not too
-// many. They take nobody's room who waits.
-func (n *News) Follow(queue domain.QueueID, heard func()) (cancel func()) {
+// Listen tells by a channel that a queue may have something new, be it a message that was
+// posted or one that is free again, until it is cancelled. If there are too many readers,
+// nothing is ever told, and ok is false.
+func (n *News) Listen(queue domain.QueueID) (heard <-chan struct{}, cancel func(), ok bool) {
+	if !n.letIn() {
+		return nil, func() {}, false
+	}
+	heard, cancel = n.listen(queue, &n.readers)
+	return heard, cancel, true
+}
+
+// Follow is Listen for those of whom somebody else sees to it that there are not too many.
+// They take nobody's room who waits.
+func (n *News) Follow(queue domain.QueueID) (heard <-chan struct{}, cancel func()) {
 	n.followers.Add(1)
-	return n.listen(queue, heard, &n.followers)
+	return n.listen(queue, &n.followers)
 }
 
-func (n *News) listen(queue domain.QueueID, heard func(), counted *atomic.Int64) (cancel func()) {
-	l := &listener{heard}
+func (n *News) listen(queue domain.QueueID, counted *atomic.Int64) (heard <-chan struct{}, cancel func()) {
+	l := newListener()
 	n.enter(queue, func(a *audience) { a.listeners[l] = struct{}{} })
-	return sync.OnceFunc(func() {
+	return l, sync.OnceFunc(func() {
 		n.leave(queue, func(a *audience) { delete(a.listeners, l) })
 		counted.Add(-1)
 	})
@@ -103,7 +122,7 @@ func (n *News) Stir() {
 	}
 	for _, listeners := range n.projects {
 		for l := range listeners {
-			l.heard()
+			l.hear()
 		}
 	}
 }
@@ -114,7 +133,7 @@ func (n *News) enter(queue domain.QueueID, join func(*audience)) {
 	defer n.mu.Unlock()
 	a := n.queues[queue]
 	if a == nil {
-		a = &audience{line: list.New(), listeners: map[*listener]struct{}{}}
+		a = &audience{line: list.New(), listeners: map[listener]struct{}{}}
 		n.queues[queue] = a
 	}
 	join(a)
@@ -158,7 +177,7 @@ func (n *News) expect(queue domain.QueueID, a *audience, after time.Duration) {
 // tell lets all listeners hear.
 func (a *audience) tell() {
 	for l := range a.listeners {
-		l.heard()
+		l.hear()
 	}
 }
 

@@ -10,25 +10,21 @@ import (
 // is called so.
 const everyProject = ""
 
-// SubscribeToUserMessages has a function called whenever a project, or any project if it is
-// empty, may have a new user message, until the subscription is cancelled. It must not
-// block, nor call News. If there are too many readers, nothing is ever told, and ok is false.
-func (n *News) SubscribeToUserMessages(project string, heard func()) (cancel func(), ok bool) {
-	if n == nil {
-		return func() {}, false
+// ListenToUserMessages tells by a channel that a project, or any project if it is empty, may
+// have a new user message, until it is cancelled. If there are too many readers, or there are
+// no news at all (nil), nothing is ever told, and ok is false.
+func (n *News) ListenToUserMessages(project string) (heard <-chan struct{}, cancel func(), ok bool) {
+	if n == nil || !n.letIn() {
+		return nil, func() {}, false
 	}
-	if n.readers.Add(1) > maxReaders {
-		n.readers.Add(-1)
-		return func() {}, false
-	}
-	l := &listener{heard}
+	l := newListener()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.projects[project] == nil {
-		n.projects[project] = map[*listener]struct{}{}
+		n.projects[project] = map[listener]struct{}{}
 	}
 	n.projects[project][l] = struct{}{}
-	return sync.OnceFunc(func() {
+	return l, sync.OnceFunc(func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if delete(n.projects[project], l); len(n.projects[project]) == 0 {
@@ -42,7 +38,7 @@ func (n *News) SubscribeToUserMessages(project string, heard func()) (cancel fun
 func (n *News) userMessageRecorded(e domain.UserMessageRecorded) {
 	for _, project := range []string{e.Project, everyProject} {
 		for l := range n.projects[project] {
-			l.heard()
+			l.hear()
 		}
 	}
 }

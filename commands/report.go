@@ -8,19 +8,19 @@ import (
 	"nabu/eventstore"
 )
 
-// claimReported makes sure that what commands report of the feed has not been settled by
+// reserveReported makes sure that what commands report of the feed has not been settled by
 // anybody else, and lets nobody settle it until the transaction ends. A command that
 // comes too late is refused with eventstore.ErrMoved and not decided.
-func (e *Executor) claimReported(ctx context.Context, w *work) error {
-	claimed := map[string]bool{}
+func (e *Executor) reserveReported(ctx context.Context, w *work) error {
+	reserved := map[string]bool{}
 	for _, p := range w.commands {
 		if p.request.Handled == nil || p.answered {
 			continue
 		}
 		slice := *p.request.Handled
 		err := error(eventstore.ErrMoved) // of one consumer one slice is outstanding
-		if !claimed[slice.Consumer] {
-			err = slice.Claim(ctx, e.conn)
+		if !reserved[slice.Consumer] {
+			err = slice.Reserve(ctx, e.conn)
 		}
 		if errors.Is(err, eventstore.ErrMoved) {
 			p.answered, p.err = true, err
@@ -29,7 +29,7 @@ func (e *Executor) claimReported(ctx context.Context, w *work) error {
 		if err != nil {
 			return err
 		}
-		claimed[slice.Consumer] = true
+		reserved[slice.Consumer] = true
 	}
 	return nil
 }

@@ -82,7 +82,8 @@ type queueState struct {
 
 func newState(cfg Config) *State {
 	return &State{
-		Limits: cfg.Limits, tasking: tasking{rules: cfg.Tasks}, userRules: cfg.UserMessages, sealed: sealed{keys: cfg.Keys}, queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
+		Limits: cfg.Limits, tasking: tasking{rules: cfg.Tasks}, userRules: cfg.UserMessages, sealed: sealed{keys: cfg.Keys},
+		queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{},
 	}
 }
 
@@ -140,19 +141,28 @@ func (s *State) free(queue domain.QueueID) *freeState {
 // record overlays the state with an event that the batch decided and gives the
 // event its version.
 func (s *State) record(position int64, e domain.Event) (version int64) {
-	id, isQueue := domain.QueueOfStream(e.Stream())
-	if !isQueue {
-		if task, isTask := domain.TaskOfStream(e.Stream()); isTask {
-			return s.recordTask(task, e)
-		}
-		if ref, isUserMessage := domain.UserMessageOfStream(e.Stream()); isUserMessage {
-			return s.recordUserMessage(ref, e)
-		}
-		if server, isServer := domain.ServerOfStream(e.Stream()); isServer {
-			return s.recordServer(server, e)
-		}
-		return s.recordSubscription(e)
+	stream := e.Stream()
+	if id, isQueue := domain.QueueOfStream(stream); isQueue {
+		return s.recordQueue(id, position, e)
 	}
+	if id, isTask := domain.TaskOfStream(stream); isTask {
+		return s.recordTask(id, e)
+	}
+	if ref, isUserMessage := domain.UserMessageOfStream(stream); isUserMessage {
+		return s.recordUserMessage(ref, e)
+	}
+	if id, isServer := domain.ServerOfStream(stream); isServer {
+		return s.recordServer(id, e)
+	}
+	if ref, isSubscription := domain.SubscriptionOfStream(stream); isSubscription {
+		return s.recordSubscription(ref, e)
+	}
+	panic("commands: no state for stream " + stream)
+}
+
+// recordQueue overlays a queue, its messages and its claims with an event and gives the
+// event its version.
+func (s *State) recordQueue(id domain.QueueID, position int64, e domain.Event) (version int64) {
 	q := s.queues[id]
 	q.Version++
 	q.State.Apply(position, e)

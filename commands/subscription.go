@@ -182,11 +182,7 @@ func (s *State) firstSubscriptions(queue domain.QueueID, upto int64) (first []do
 
 // recordSubscription overlays the subscriptions with an event and gives the event its
 // version.
-func (s *State) recordSubscription(e domain.Event) (version int64) {
-	ref, isSubscription := domain.SubscriptionOfStream(e.Stream())
-	if !isSubscription {
-		panic("commands: no state for stream " + e.Stream())
-	}
+func (s *State) recordSubscription(ref domain.SubscriptionRef, e domain.Event) (version int64) {
 	its := s.subscriptions[ref]
 	its.Version++
 	its.State.Apply(s.now, e)

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"time"
 
 	"nabu/domain"
 )
@@ -34,7 +33,7 @@ func (c SweepQueue) Decide(s *State, _ domain.Moment) (swept bool, events []doma
 	return len(events) > 0, events, nil
 }
 
-func (e *Executor) loadSweeps(ctx context.Context, w *work, now time.Time) (err error) {
+func (e *Executor) loadSweeps(ctx context.Context, w *work) (err error) {
 	var numbers []int64
 	for _, p := range w.commands {
 		if p.needs.Sweep > 0 {
@@ -42,7 +41,7 @@ func (e *Executor) loadSweeps(ctx context.Context, w *work, now time.Time) (err 
 		}
 	}
 	if len(numbers) > 0 {
-		w.state.sweeps, err = e.Loader.Sweeps(ctx, e.conn, numbers, now)
+		w.state.sweeps, err = e.Loader.Sweeps(ctx, e.conn, numbers, w.state.now)
 	}
 	return err
 }

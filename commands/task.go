@@ -238,8 +238,8 @@ func (e *Executor) loadTaskQueues(ctx context.Context, w *work, rules []*domain.
 }
 
 // tell adds to what was decided about tasks the messages that tell their owners, in queues
-// and as user messages, if the rules want that. What cannot be told, because the owner's queue takes no such message, is
-// not: nobody else is to wait for that.
+// and as user messages, if the rules want that. What cannot be told, because the owner's
+// queue takes no such message, is not: nobody else is to wait for that.
 func (s *State) tell(rules domain.TaskRules, events []domain.Event, at domain.Moment) []domain.Event {
 	events = append(events, s.userRules.Failures(events, s.Task, func(ref domain.UserMessageRef) domain.UserMessage {
 		return s.UserMessage(ref)

@@ -13,7 +13,7 @@ type Turn struct {
 	news   *News
 	queue  domain.QueueID
 	wants  int
-	called chan struct{} // has room for one
+	called listener
 
 	// Under the lock of the news.
 	at    *list.Element
@@ -36,11 +36,10 @@ const (
 // Line takes the last place in a queue's line, for somebody who wants so many messages at
 // most. It is to be left. If there are too many readers, ok is false and there is no place.
 func (n *News) Line(queue domain.QueueID, wants int) (t *Turn, ok bool) {
-	if n.readers.Add(1) > maxReaders {
-		n.readers.Add(-1)
+	if !n.letIn() {
 		return nil, false
 	}
-	t = &Turn{news: n, queue: queue, wants: wants, called: make(chan struct{}, 1)}
+	t = &Turn{news: n, queue: queue, wants: wants, called: newListener()}
 	n.enter(queue, func(a *audience) { t.at = a.line.PushBack(t) })
 	return t, true
 }
@@ -85,10 +84,7 @@ func (t *Turn) Leave(got int, looked bool) {
 
 func (t *Turn) summon() {
 	t.state = summoned
-	select {
-	case t.called <- struct{}{}:
-	default:
-	}
+	t.called.hear()
 }
 
 // call calls as many of the line, from its beginning, as so many messages are enough for.

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -204,7 +205,7 @@ func (s *State) refuse(queue domain.QueueID, messages []refusedMessage, events [
 			ID     domain.MessageID `json:"message_id"`
 			Posted time.Time        `json:"posted_at"`
 			Body   json.RawMessage  `json:"body"`
-		}{m.reason, m.ID, m.Created.UTC(), json.RawMessage(orNull(m.body))})
+		}{m.reason, m.ID, m.Created.UTC(), json.RawMessage(cmp.Or(m.body, "null"))})
 		if err != nil {
 			continue
 		}
@@ -216,13 +217,6 @@ func (s *State) refuse(queue domain.QueueID, messages []refusedMessage, events [
 		return events
 	}
 	return append(events, posted...)
-}
-
-func orNull(text string) string {
-	if text == "" {
-		return "null"
-	}
-	return text
 }
 
 // UserMessage is what an id stands for now: a message of any project, or else what the

@@ -42,9 +42,9 @@ WHERE consumer = $1::text AND position = ANY ($2::bigint[]) AND skipped_at IS NU
 	return nil
 }
 
-// Claim makes sure, in the open transaction, that Settle will not fail with ErrMoved,
+// Reserve makes sure, in the open transaction, that Settle will not fail with ErrMoved,
 // and fails with it otherwise.
-func (s Slice) Claim(ctx context.Context, tx Tx) error {
+func (s Slice) Reserve(ctx context.Context, tx Tx) error {
 	query, args, want := `
 SELECT count(*) FROM (
     SELECT FROM ledger.consumers WHERE name = $1::text AND position = $2::bigint FOR UPDATE
@@ -59,10 +59,10 @@ SELECT count(*) FROM (
 	}
 	var mine int
 	if err := tx.QueryRowContext(ctx, query, args...).Scan(&mine); err != nil {
-		return fmt.Errorf("claim a slice of %s: %w", s.Consumer, err)
+		return fmt.Errorf("reserve a slice of %s: %w", s.Consumer, err)
 	}
 	if mine != want {
-		return fmt.Errorf("claim a slice of %s: %w", s.Consumer, ErrMoved)
+		return fmt.Errorf("reserve a slice of %s: %w", s.Consumer, ErrMoved)
 	}
 	return nil
 }

@@ -266,13 +266,13 @@ func TestParkedEventsAreSettledByTheirHandler(t *testing.T) {
 		}
 		return tx.Commit()
 	}
-	if err := inTx(slice.Claim); err != nil {
+	if err := inTx(slice.Reserve); err != nil {
 		t.Error(err)
 	}
 	if err := inTx(slice.Settle); err != nil {
 		t.Error(err)
 	}
-	for name, do := range map[string]func(context.Context, eventstore.Tx) error{"claim": slice.Claim, "settle": slice.Settle} {
+	for name, do := range map[string]func(context.Context, eventstore.Tx) error{"reserve": slice.Reserve, "settle": slice.Settle} {
 		if err := inTx(do); !errors.Is(err, eventstore.ErrMoved) {
 			t.Errorf("%s again: %v", name, err)
 		}

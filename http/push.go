@@ -164,15 +164,12 @@ func (all *pushes) wait() { all.running.Wait() }
 // push sends messages until the subscription ends. Whatever goes wrong ends the
 // connection: the client has to know that it misses something.
 func (w *socket) push(ctx context.Context, p *push) {
-	news := make(chan struct{}, 1)
+	var heard <-chan struct{}
 	unheard := often
 	if w.News != nil {
-		defer w.News.Follow(p.queue, func() {
-			select {
-			case news <- struct{}{}:
-			default: // it will look in any case
-			}
-		})()
+		var cancel func()
+		heard, cancel = w.News.Follow(p.queue)
+		defer cancel()
 		unheard = seldom
 	}
 	for {
@@ -188,7 +185,7 @@ func (w *socket) push(ctx context.Context, p *push) {
 		due := time.NewTimer(min(next, unheard))
 		select {
 		case <-ctx.Done():
-		case <-news:
+		case <-heard:
 		case <-due.C:
 		}
 		due.Stop()

@@ -36,13 +36,7 @@ func (s *Server) streamUserMessages(c *call, list projections.UserMessageList) e
 	if list.All {
 		project = ""
 	}
-	heard := make(chan struct{}, 1)
-	cancel, ok := s.News.SubscribeToUserMessages(project, func() {
-		select {
-		case heard <- struct{}{}:
-		default: // it is about to look
-		}
-	})
+	heard, cancel, ok := s.News.ListenToUserMessages(project)
 	if !ok {
 		return namedFault(http.StatusServiceUnavailable, "Too many requests are waiting.")
 	}

@@ -75,13 +75,7 @@ func (s *Server) listWaiting(c *call, list projections.MessageList, wait time.Du
 	if err != nil || len(page.Messages) > 0 {
 		return page, err
 	}
-	heard := make(chan struct{}, 1)
-	cancel, ok := s.News.Subscribe(list.Queue, func() {
-		select {
-		case heard <- struct{}{}:
-		default: // it is about to look
-		}
-	})
+	heard, cancel, ok := s.News.Listen(list.Queue)
 	if !ok {
 		return page, nil
 	}

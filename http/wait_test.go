@@ -238,7 +238,7 @@ func TestTooManyDoNotWait(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	for {
-		cancel, ok := a.news.Subscribe(domain.QueueID{Project: "p1", Name: "other"}, func() {})
+		_, cancel, ok := a.news.Listen(domain.QueueID{Project: "p1", Name: "other"})
 		if !ok {
 			break
 		}

@@ -30,7 +30,7 @@ func (p Projection) Follow(ctx context.Context, db *sql.DB, slice eventstore.Sli
 		return fmt.Errorf("project %s: %w", p.Name, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := slice.Claim(ctx, tx); err != nil {
+	if err := slice.Reserve(ctx, tx); err != nil {
 		return fmt.Errorf("project %s: %w", p.Name, err)
 	}
 	if err := p.Apply(ctx, tx, slice.Events); err != nil {

@@ -45,8 +45,8 @@ type TaskList struct {
 const taskUnexpired = `(t.expires_at = '-infinity' OR t.expires_at > coalesce($1::timestamptz, statement_timestamp()))`
 
 // Tasks lists tasks that have not expired, without what is large of them: their inputs,
-// results and messages. They are in the order of the key, and of making where that is equal. What a task
-// has not got comes before all else.
+// results and messages. They are in the order of the key, and of making where that is
+// equal. What a task has not got comes before all else.
 func (v *Views) Tasks(ctx context.Context, list TaskList) ([]Task, error) {
 	q := taskQuery{parameters: parameters{v.now()}, where: []string{taskUnexpired}}
 	if !q.filter(list) {

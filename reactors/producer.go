@@ -29,13 +29,7 @@ type Producer struct {
 
 // Run records what comes until ctx ends.
 func (p *Producer) Run(ctx context.Context) {
-	wake := make(chan struct{}, 1)
-	cancel := p.News.Follow(domain.ProduceQueue(p.ServiceProject), func() {
-		select {
-		case wake <- struct{}{}:
-		default: // it is about to look
-		}
-	})
+	heard, cancel := p.News.Follow(domain.ProduceQueue(p.ServiceProject))
 	defer cancel()
 	tick := time.NewTicker(produceEvery)
 	defer tick.Stop()
@@ -44,7 +38,7 @@ func (p *Producer) Run(ctx context.Context) {
 			p.Log.Warn("user messages wait in their queue", "error", err)
 		}
 		select {
-		case <-wake:
+		case <-heard:
 		case <-tick.C:
 		case <-ctx.Done():
 			return

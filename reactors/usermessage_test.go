@@ -70,8 +70,7 @@ func TestProducer(t *testing.T) {
 		producer.Run(ctx)
 		close(ended)
 	}()
-	heard := make(chan struct{}, 1000)
-	cancel, ok := news.SubscribeToUserMessages("p", func() { heard <- struct{}{} })
+	heard, cancel, ok := news.ListenToUserMessages("p")
 	if !ok {
 		t.Fatal("too many readers")
 	}
