@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"github.com/labstack/echo":              {"http"},
 	"github.com/lib/pq":                     {"eventstore", "projections", "internal/postgres", "internal/bench"},
-	"github.com/ThreeDotsLabs/watermill":    {"eventstore/feed.go", "eventstore/feed_reader.go", "reactors", "cmd/nabu"},
+	"github.com/ThreeDotsLabs/watermill":    {"eventstore/feed.go", "eventstore/feedreader.go", "reactors", "cmd/nabu"},
 	"github.com/spf13/cobra":                {"cmd/nabu"},
 	"github.com/knadh/koanf":                {"cmd/nabu"},
 	"go.yaml.in/yaml":                       {"internal/policy"},

@@ -38,6 +38,18 @@ type RecordedEvent struct {
 	RecordedAt time.Time
 }
 
+// BodyBytes is how long an event's bodies are, together.
+func BodyBytes(e domain.Event) (n int) {
+	bodied, ok := e.(domain.Bodied)
+	if !ok {
+		return 0
+	}
+	for _, body := range bodied.Bodies() {
+		n += len(body)
+	}
+	return n
+}
+
 // Head is the end of the ledger: its last event. The zero Head is an empty ledger.
 type Head struct {
 	Position int64

@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -33,8 +34,8 @@ type FeedConfig struct {
 	Lead map[string]func(context.Context)
 	// Poll is how often an idle reader looks for events, and how often one that is not
 	// active tries to become so; 0: DefaultPoll. Chance makes each wait up to a quarter
-	// longer or shorter, so that replicas do not all ask at once. Wake shortens the first wait, not the
-	// second.
+	// longer or shorter, so that replicas do not all ask at once. Wake shortens the first
+	// wait, not the second.
 	Poll time.Duration
 	// Rest is how long a reader that has read all leaves the database alone at least,
 	// however often it is woken; 0: DefaultRest.
@@ -91,20 +92,14 @@ var _ message.Subscriber = (*Feed)(nil)
 
 // NewFeed makes a feed. Close ends it.
 func NewFeed(cfg FeedConfig) *Feed {
-	orDefault(&cfg.Poll, DefaultPoll)
-	orDefault(&cfg.Rest, DefaultRest)
-	orDefault(&cfg.Tries, DefaultTries)
-	orDefault(&cfg.MaxPause, DefaultMaxPause)
-	orDefault(&cfg.Drain, DefaultDrain)
-	orDefault(&cfg.MaxEvents, SliceEvents)
-	orDefault(&cfg.MaxBytes, SliceBytes)
+	cfg.Poll = cmp.Or(cfg.Poll, DefaultPoll)
+	cfg.Rest = cmp.Or(cfg.Rest, DefaultRest)
+	cfg.Tries = cmp.Or(cfg.Tries, DefaultTries)
+	cfg.MaxPause = cmp.Or(cfg.MaxPause, DefaultMaxPause)
+	cfg.Drain = cmp.Or(cfg.Drain, DefaultDrain)
+	cfg.MaxEvents = cmp.Or(cfg.MaxEvents, SliceEvents)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, SliceBytes)
 	return &Feed{FeedConfig: cfg, readers: map[*reader]context.CancelFunc{}}
-}
-
-func orDefault[N int | time.Duration](setting *N, value N) {
-	if *setting == 0 {
-		*setting = value
-	}
 }
 
 // Slice is a piece of the history as one message carries it.

@@ -60,7 +60,7 @@ func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEv
 			}
 			bytes := 0
 			for _, e := range events {
-				bytes += bodyBytes(e.Event)
+				bytes += BodyBytes(e.Event)
 				if !yield(e, nil) {
 					return
 				}
@@ -68,18 +68,6 @@ func ReadAll(ctx context.Context, tx Tx, after, upto int64) iter.Seq2[RecordedEv
 			after, size = end, size.next(bytes)
 		}
 	}
-}
-
-// bodyBytes is how long an event's bodies are.
-func bodyBytes(e domain.Event) (n int) {
-	bodied, ok := e.(domain.Bodied)
-	if !ok {
-		return 0
-	}
-	for _, body := range bodied.Bodies() {
-		n += len(body)
-	}
-	return n
 }
 
 // inOrder sorts a page by position, if it is not.

@@ -82,40 +82,44 @@ func (s *Server) listWaiting(c *call, list projections.MessageList, wait time.Du
 	defer cancel()
 	over := s.startWaiting(c, wait)
 	defer over.Stop()
-	look := func(last bool) (page projections.MessagePage, err error) {
-		err = s.inTurn(ctx, func() (err error) {
-			if err = s.stillSigned(c); err != nil {
-				return err
-			}
-			if !last {
-				// What becomes free after this is told, what was free before is seen.
-				after, known, err := s.Views.NextFree(ctx, list.Queue)
-				if err != nil {
-					return err
-				}
-				if known {
-					s.News.Expect(list.Queue, after)
-				}
-			}
-			page, err = s.Views.Messages(ctx, list)
-			return err
-		})
-		return page, err
-	}
 	for {
-		if page, err = look(false); err != nil || len(page.Messages) > 0 {
+		if page, err = s.listAgain(c, list, true); err != nil || len(page.Messages) > 0 {
 			return page, err
 		}
 		select {
 		case <-heard:
 		case <-over.C:
-			return look(true)
+			return s.listAgain(c, list, false)
 		case <-s.stopping:
 			return page, nil
 		case <-ctx.Done():
 			return page, ctx.Err()
 		}
 	}
+}
+
+// listAgain reads a page for a request that waits. If it goes on to wait, it is told of what
+// becomes free by itself.
+func (s *Server) listAgain(c *call, list projections.MessageList, goesOn bool) (page projections.MessagePage, err error) {
+	ctx := c.Request().Context()
+	err = s.inTurn(ctx, func() (err error) {
+		if err = s.stillSigned(c); err != nil {
+			return err
+		}
+		if goesOn {
+			// What becomes free after this is told, what was free before is seen.
+			after, known, err := s.Views.NextFree(ctx, list.Queue)
+			if err != nil {
+				return err
+			}
+			if known {
+				s.News.Expect(list.Queue, after)
+			}
+		}
+		page, err = s.Views.Messages(ctx, list)
+		return err
+	})
+	return page, err
 }
 
 // lookers is how many of those who were told of the same news ask the database at once.

@@ -37,6 +37,15 @@ func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.R
 	if len(rows) == 0 {
 		return nil
 	}
+	args, err := queueArgs(rows)
+	if err != nil {
+		return err
+	}
+	return call(ctx, tx, "write_queues", args)
+}
+
+// queueArgs are the parameters of write_queues.
+func queueArgs(rows []*queueRow) ([]any, error) {
 	var deleted, over []int64
 	var purged, swept []placed
 	var changed, created []*queueRow
@@ -62,11 +71,11 @@ func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.R
 	}
 	its, err := queueColumns(created)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	others, err := queueColumns(changed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	args := []any{
 		pgarray.BigInts(deleted),
@@ -74,8 +83,7 @@ func applyToQueues(ctx context.Context, tx eventstore.Tx, history []eventstore.R
 		others.numbers, others.metadata, others.labels, others.delays,
 	}
 	args = append(append(args, placedArgs(purged)...), placedArgs(swept)...)
-	args = append(args, pgarray.BigInts(over))
-	return call(ctx, tx, "write_queues", args)
+	return append(args, pgarray.BigInts(over)), nil
 }
 
 // queueParams are queues column by column, as parameters.

@@ -59,33 +59,12 @@ func react(
 	if err != nil {
 		return nil, fmt.Errorf("look for a pooler: %w", err)
 	}
-	// The router speaks of its handlers' coming and going; that is nobody's business.
-	quiet := watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{
-		slog.LevelInfo: slog.LevelDebug, slog.LevelDebug: slog.LevelDebug - 4,
-	})
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: reactorPatience}, quiet)
+	router, err := newRouter(log)
 	if err != nil {
 		return nil, fmt.Errorf("make the reactors' router: %w", err)
 	}
-	router.AddMiddleware(tellWhy, middleware.Recoverer)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
-	leads := map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead}
-	if forwarder != nil {
-		leads[reactors.ForwarderConsumer] = forwarder.Lead
-	}
-	r := &reacting{router: router, end: end, notifier: notifier, feed: eventstore.NewFeed(eventstore.FeedConfig{
-		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
-		MaxEvents: feedEvents, MaxBytes: feedBytes,
-		Lead: leads,
-		// What is to be forwarded stands in a read model.
-		From: map[string]eventstore.Start{reactors.ForwarderConsumer: eventstore.AtHead},
-		Types: map[string][]string{
-			reactors.ForwarderConsumer:    reactors.ForwarderTypes,
-			reactors.SweeperConsumer:      reactors.SweeperTypes,
-			reactors.NotifierConsumer:     reactors.NotifierTypes,
-			projections.MessageIndex.Name: projections.MessageIndexTypes,
-		},
-	})}
+	r := &reacting{router: router, end: end, notifier: notifier, feed: newFeed(db, notifier, forwarder, log)}
 	r.sweeper = reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
 	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, r.sweeper.React)
 	router.AddConsumerHandler("notifier", reactors.NotifierConsumer, r.feed, notifier.React)
@@ -109,6 +88,38 @@ func react(
 	}
 	r.ringFor(ctx, db.directURL, executor.News, log)
 	return r, nil
+}
+
+func newRouter(log *slog.Logger) (*message.Router, error) {
+	// The router speaks of its handlers' coming and going; that is nobody's business.
+	quiet := watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{
+		slog.LevelInfo: slog.LevelDebug, slog.LevelDebug: slog.LevelDebug - 4,
+	})
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: reactorPatience}, quiet)
+	if err == nil {
+		router.AddMiddleware(tellWhy, middleware.Recoverer)
+	}
+	return router, err
+}
+
+func newFeed(db *database, notifier *reactors.Notifier, forwarder *reactors.Forwarder, log *slog.Logger) *eventstore.Feed {
+	leads := map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead}
+	if forwarder != nil {
+		leads[reactors.ForwarderConsumer] = forwarder.Lead
+	}
+	return eventstore.NewFeed(eventstore.FeedConfig{
+		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
+		MaxEvents: feedEvents, MaxBytes: feedBytes,
+		Lead: leads,
+		// What is to be forwarded stands in a read model.
+		From: map[string]eventstore.Start{reactors.ForwarderConsumer: eventstore.AtHead},
+		Types: map[string][]string{
+			reactors.ForwarderConsumer:    reactors.ForwarderTypes,
+			reactors.SweeperConsumer:      reactors.SweeperTypes,
+			reactors.NotifierConsumer:     reactors.NotifierTypes,
+			projections.MessageIndex.Name: projections.MessageIndexTypes,
+		},
+	})
 }
 
 // start runs the router until ctx ends, and returns when all have subscribed.

@@ -91,19 +91,53 @@ func (s *service) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := sealing.Check(ctx, s.database.read, s.masters); err != nil {
-		if errors.Is(err, sealing.ErrMasters) {
-			err = misconfigured(fmt.Errorf("encryption_keys_file: %w", err))
-		}
+	if err := s.startOn(ctx, listener); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	return nil
+}
+
+// startOn is start for a server that listens already.
+func (s *service) startOn(ctx context.Context, listener listeners) error {
+	if err := sealing.Check(ctx, s.database.read, s.masters); errors.Is(err, sealing.ErrMasters) {
+		return misconfigured(fmt.Errorf("encryption_keys_file: %w", err))
+	} else if err != nil {
+		return err
+	}
 	s.keys = sealing.NewKeys(s.database.read, s.masters, s.log)
-	m := newMetrics(s.database)
-	news := commands.NewNews()
-	s.executor = commands.NewExecutor(commands.Config{
+	m, news := newMetrics(s.database), commands.NewNews()
+	s.executor = s.newExecutor(news, m)
+	m.watch(s.executor)
+	m.registry.MustRegister(newConsumerMetrics(s.database.read, s.log))
+	signingKey, err := s.signingKey(ctx)
+	if err != nil {
+		return err
+	}
+	notifier, err := newNotifier(s.config, listener.addrs(), s.database, s.executor, signingKey, s.keys, m.registry, s.log)
+	if err != nil {
+		return err
+	}
+	forwarder, err := s.forwarder(s.executor, s.database.read, s.log)
+	if err != nil {
+		return err
+	}
+	if forwarder != nil {
+		m.registry.MustRegister(newForwardMetrics(&projections.Views{DB: s.database.read}, s.log))
+	}
+	if s.reactors, err = react(ctx, s.database, s.executor, s.Images.ServiceProjectID, notifier, forwarder, s.log); err != nil {
+		return err
+	}
+	s.awake.Store(s.reactors)
+	return s.answer(listener, news, signingKey, m)
+}
+
+// newExecutor starts the executor. What it writes wakes the reactors, once there are some.
+func (s *service) newExecutor(news *commands.News, m *metrics) *commands.Executor {
+	return commands.NewExecutor(commands.Config{
 		News: news,
 		DB:   s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
-		Limits: s.Limits, Tasks: s.Images.rules, UserMessages: s.Volumes.rules, Keys: s.keys, Log: s.log, Observe: func(r commands.BatchReport) {
+		Limits: s.Limits, Tasks: s.Images.rules, UserMessages: s.Volumes.rules, Keys: s.keys, Log: s.log,
+		Observe: func(r commands.BatchReport) {
 			m.observe(r)
 			if reactors := s.awake.Load(); reactors != nil && r.Way != commands.NoWay {
 				reactors.wake(r.Head)
@@ -111,31 +145,6 @@ func (s *service) start(ctx context.Context) error {
 			}
 		},
 	})
-	m.watch(s.executor)
-	m.registry.MustRegister(newConsumerMetrics(s.database.read, s.log))
-	signingKey, err := s.signingKey(ctx)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	notifier, err := newNotifier(s.config, listener.addrs(), s.database, s.executor, signingKey, s.keys, m.registry, s.log)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	forwarder, err := s.forwarder(s.executor, s.database.read, s.log)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	if forwarder != nil {
-		m.registry.MustRegister(newForwardMetrics(&projections.Views{DB: s.database.read}, s.log))
-	}
-	if s.reactors, err = react(ctx, s.database, s.executor, s.Images.ServiceProjectID, notifier, forwarder, s.log); err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	s.awake.Store(s.reactors)
-	if err := s.answer(listener, news, signingKey, m); err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	return nil
 }
 
 // answer begins to answer requests.

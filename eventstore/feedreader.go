@@ -73,13 +73,7 @@ func (r *reader) follow(ctx context.Context) error {
 	if err := register(ctx, conn, r.consumer, r.feed.From[r.consumer]); err != nil {
 		return err
 	}
-	if lead := r.feed.Lead[r.consumer]; lead != nil {
-		leading, end := context.WithCancel(ctx)
-		var led sync.WaitGroup
-		led.Go(func() { lead(leading) })
-		defer led.Wait()
-		defer end()
-	}
+	defer r.lead(ctx)()
 	for {
 		s, err := r.look(ctx, conn)
 		if err != nil {
@@ -90,14 +84,8 @@ func (r *reader) follow(ctx context.Context) error {
 				return err
 			}
 		}
-		for at := s.at; at < s.head && ctx.Err() == nil; {
-			began := time.Now()
-			if at, err = r.advance(ctx, conn, at, s.head); err != nil {
-				return err
-			}
-			if err := sleep(ctx, time.Duration(r.feed.Pace)*min(time.Since(began), r.feed.Poll)); err != nil {
-				return err
-			}
+		if err := r.readUpto(ctx, conn, s); err != nil {
+			return err
 		}
 		r.pauses.Reset() // all is read, nothing fails
 		if err := sleep(ctx, min(r.feed.Rest, r.feed.Poll)); err != nil {
@@ -107,6 +95,36 @@ func (r *reader) follow(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// lead begins what the active reader of the consumer does besides. The function that it
+// returns ends that and waits for it.
+func (r *reader) lead(ctx context.Context) (end func()) {
+	lead := r.feed.Lead[r.consumer]
+	if lead == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var led sync.WaitGroup
+	led.Go(func() { lead(ctx) })
+	return func() {
+		cancel()
+		led.Wait()
+	}
+}
+
+// readUpto delivers the history from where the consumer stands to the head.
+func (r *reader) readUpto(ctx context.Context, conn *sql.Conn, s standing) (err error) {
+	for at := s.at; at < s.head && ctx.Err() == nil; {
+		began := time.Now()
+		if at, err = r.advance(ctx, conn, at, s.head); err != nil {
+			return err
+		}
+		if err := sleep(ctx, time.Duration(r.feed.Pace)*min(time.Since(began), r.feed.Poll)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look sees where the consumer stands.
@@ -213,47 +231,6 @@ func (r *reader) giveUp(ctx context.Context, conn *sql.Conn, slice Slice, refusa
 	r.parks = true
 	r.cut.found(slice.To)
 	return slice.To, err
-}
-
-// cut is how slices are cut down behind one that was refused, to find the fault.
-type cut struct {
-	suspects int   // so many of the next events have one among them; 0: not known
-	until    int64 // the end of the slice that was refused whole
-}
-
-// halve takes note that a slice of several events is refused.
-func (c *cut) halve(events int, to int64) {
-	c.suspects, c.until = events, max(c.until, to)
-}
-
-// passed takes note that events are handled, up to a position.
-func (c *cut) passed(events int, to int64) {
-	if c.suspects = max(c.suspects-events, 0); to >= c.until {
-		*c = cut{}
-	}
-}
-
-// found takes note that the fault is parked; there may be others.
-func (c *cut) found(to int64) {
-	c.suspects = 0
-	c.passed(0, to)
-}
-
-// most is how many events the next slice has at most.
-func (c *cut) most(usual int) int {
-	if c.suspects == 0 {
-		return usual
-	}
-	return min(max(c.suspects/2, 1), usual)
-}
-
-// tries is how often a slice of so many events is delivered. All parts of a refused one
-// but the smallest are only to find out where the fault is.
-func (c *cut) tries(events, usual int) int {
-	if c.until > 0 && events > 1 {
-		return 1
-	}
-	return usual
 }
 
 // read reads the slice after a position. It has no events where none are wanted.
