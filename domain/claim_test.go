@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -82,9 +83,20 @@ func TestClaim(t *testing.T) {
 			ask := domain.Claiming{Claim: claimed, Life: domain.ClaimLife{TTL: 100, Grace: 70}, Limit: test.limit}
 			taken, events := queueAfter(test.queue).Claim(orders, ask, test.free, test.dead, domain.Moment{Position: 7, Time: noon})
 			expect(t, events, nil, test.then, "")
-			for _, m := range taken {
-				if m.Holder(noon.Add(99*time.Second)) != claimed || m.Holder(noon.Add(100*time.Second)) != (domain.ClaimID{}) {
-					t.Errorf("%s is held until %v", m.ID, m.ClaimEnds)
+			var held domain.MessagesClaimed
+			if n := len(events); n > 0 {
+				held, _ = events[n-1].(domain.MessagesClaimed)
+			}
+			if len(taken) != len(held.Messages) {
+				t.Fatalf("%d messages were taken, and the event has %d", len(taken), len(held.Messages))
+			}
+			for i, m := range taken {
+				if m.ID != held.Messages[i].ID || m.Holder(noon.Add(99*time.Second)) != claimed || m.Holder(noon.Add(100*time.Second)) != (domain.ClaimID{}) {
+					t.Errorf("%s, in the event %s, is held until %v", m.ID, held.Messages[i].ID, m.ClaimEnds)
+				}
+				before := test.free[slices.IndexFunc(test.free, func(free domain.Message) bool { return free.ID == m.ID })]
+				if counted := m.ClaimCount > before.ClaimCount; counted != held.Counted {
+					t.Errorf("%s was claimed %d times, and before %d times", m.ID, m.ClaimCount, before.ClaimCount)
 				}
 			}
 		})

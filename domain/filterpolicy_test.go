@@ -3,6 +3,7 @@ package domain_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -47,18 +48,30 @@ func TestFilterPoliciesSelect(t *testing.T) {
 	}
 }
 
+// members is a policy with so many keys.
+func members(n int) string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf(`"k%d": [1]`, i)
+	}
+	return `{` + strings.Join(keys, ", ") + `}`
+}
+
 func TestFilterPoliciesThatBreakARule(t *testing.T) {
 	for policy, names := range map[string]string{
 		`1`: "filter_policies", `[]`: "filter_policies", `{"k": "x"}`: "k", `{"k": []}`: "k", `{"k": [[1]]}`: "k", `{"k": [{}]}`: "k",
 		`{"k": [{"suffix": "x"}]}`: "k", `{"k": [{"prefix": "x", "exists": true}]}`: "k", `{"k": [{"prefix": ""}]}`: "prefix", `{"k": [{"prefix": 1}]}`: "prefix",
 		`{"k": [{"exists": "yes"}]}`: "exists", `{"k": [{"range": {}}]}`: "range", `{"k": [{"range": {"gt": "1"}}]}`: "range", `{"k": [{"range": [1, 2]}]}`: "range",
 		`{"k": [{"range": {"gt": 1, "gte": 1}}]}`: "range", `{"k": [{"range": {"above": 1}}]}`: "range", `{"k": [{"range": {"gt": 2, "lt": 1}}]}`: "range",
-		`{"k": [` + strings.Repeat("1,", 100) + `1]}`: "100", `{"k": [{"range": {"gt": 1e999}}]}`: "range", `{"k": [{"prefix": null}]}`: "prefix", `{"k": [{"range": null}]}`: "range",
+		`{"k": [` + strings.Repeat("1,", 100) + `1]}`: "100", members(21): "20", `{"k": [{"range": {"gt": 1e999}}]}`: "range", `{"k": [{"prefix": null}]}`: "prefix", `{"k": [{"range": null}]}`: "range",
 	} {
 		_, err := domain.ParseFilterPolicy(filters(policy))
 		if refused, ok := errors.AsType[*domain.Error](err); !ok || refused.Code != domain.Invalid || !strings.Contains(refused.Message, names) {
 			t.Errorf("%s: %v", policy, err)
 		}
+	}
+	if _, err := domain.ParseFilterPolicy(filters(members(20))); err != nil {
+		t.Errorf("as many keys as there may be: %v", err)
 	}
 }
 

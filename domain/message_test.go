@@ -109,6 +109,34 @@ func TestPost(t *testing.T) {
 	}
 }
 
+// Nothing is recorded of nothing, nor of a queue that is not there.
+func TestWhatTakesNoMessageRecordsNothing(t *testing.T) {
+	there, now := queueAfter(created(t, `{}`)), time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	some := []domain.Message{{ID: domain.NewMessageID(domain.PlaceOf(2, 0), 9), Place: domain.PlaceOf(2, 0), QueueNumber: 1}}
+	for name, events := range map[string][]domain.Event{
+		"no message is deleted":       there.DeleteMessages(orders, nil, now),
+		"no message is popped":        there.Pop(orders, nil),
+		"one of no queue is deleted":  domain.Queue{}.DeleteMessages(orders, some, now),
+		"one of no queue is popped":   domain.Queue{}.Pop(orders, some),
+		"a queue that is not emptied": domain.Queue{}.Purge(orders),
+	} {
+		if len(events) > 0 {
+			t.Errorf("%s: %v", name, events)
+		}
+	}
+	if len(there.DeleteMessages(orders, some, now)) != 1 || len(there.Pop(orders, some)) != 1 {
+		t.Error("one that is there cannot be taken")
+	}
+}
+
+func TestMessageTTL(t *testing.T) {
+	for ttl, allowed := range map[int64]bool{59: false, 60: true, 1209600: true, 1209601: false} {
+		if err := domain.CheckMessageTTL(ttl, limits); (err == nil) != allowed {
+			t.Errorf("%d: %v", ttl, err)
+		}
+	}
+}
+
 func TestDeleteMessage(t *testing.T) {
 	there := queueAfter(created(t, `{}`))
 	now := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)

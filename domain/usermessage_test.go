@@ -130,6 +130,8 @@ func TestUserMessagesRefused(t *testing.T) {
 		`{"event_id": "VOLUME_VOLUME_099_003"}`:                                     "event_id",
 		`{"event_id": "VOLUME_VOLUME_001_099"}`:                                     "event_id",
 		`{"event_id": "_"}`:                                                         "event_id",
+		`{"event_id": "VOLUME_VOLUME_001-003"}`:                                     "event_id",
+		`{"event_id": "VOLUME_VOLUME-001_003"}`:                                     "event_id",
 		`{"action_id": "001", "resource_type": "SERVER"}`:                           "resource_type must be one of VOLUME, VOLUME_SNAPSHOT, VOLUME_BACKUP",
 		`{"action_id": "101", "resource_type": "VOLUME"}`:                           "resource_type must be one of IMAGE, TASK",
 		`{"action_id": "001", "resource_uuid": "x"}`:                                "resource_uuid must be a UUID",
