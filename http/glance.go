@@ -166,7 +166,7 @@ func escapeMarkup(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-// form is one of the forms of an error.
+// form is how an error is written, as the client likes it best.
 type form int
 
 const (

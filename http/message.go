@@ -2,6 +2,9 @@ package http
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,96 +14,148 @@ import (
 	"nabu/projections"
 )
 
+// postMessages serves POST /v2/queues/:queue/messages.
+func (s *Server) postMessages(c *call) error {
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	body, err := readBody(c.Request(), s.Limits.MaxMessagesPostSize, buffer)
+	if err != nil {
+		return err
+	}
+	messages, err := DecodePost(body, s.Limits)
+	if err != nil {
+		return err
+	}
+	ctx, err := c.request(body)
+	if err != nil {
+		return err
+	}
+	ids, err := commands.Run(ctx, s.Executor, commands.PostMessages{Post: domain.Post{
+		Queue: c.queue, Client: c.client, Messages: messages, Size: len(body), Salts: newSalts(len(messages)),
+	}})
+	if err != nil {
+		return err
+	}
+	return writePosted(c.Response(), c.queue, ids)
+}
+
+// DecodePost reads the body of a POST of messages. The messages do not refer to the
+// body's bytes.
+func DecodePost(body []byte, limits domain.Limits) ([]domain.NewMessage, error) {
+	text, err := parseJSON(body)
+	if err != nil {
+		return nil, err
+	}
+	list := ""
+	if isObject(text) {
+		for name, value := range members(text) {
+			if name == "messages" {
+				list = value
+			}
+		}
+	}
+	if list == "" {
+		return nil, domain.Errorf(domain.Invalid, "the body must be an object with a member messages")
+	}
+	return decodeMessages(list, limits)
+}
+
+// decodeMessages reads the list of messages that a client wants to post.
+func decodeMessages(list string, limits domain.Limits) ([]domain.NewMessage, error) {
+	if !isArray(list) {
+		return nil, domain.Errorf(domain.Malformed, "messages must be an array")
+	}
+	messages := make([]domain.NewMessage, 0, 1)
+	for item := range elements(list) {
+		m, err := decodeMessage(item, limits)
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, m)
+	}
+	if len(messages) == 0 {
+		return nil, domain.Errorf(domain.Invalid, "messages must have at least one item")
+	}
+	return messages, nil
+}
+
+func decodeMessage(item string, limits domain.Limits) (m domain.NewMessage, err error) {
+	if !isObject(item) {
+		return m, domain.Errorf(domain.Malformed, "a message must be an object")
+	}
+	ttl := ""
+	for name, value := range members(item) {
+		switch name {
+		case "body":
+			m.Body = value
+		case "ttl":
+			ttl = value
+		case "delay":
+			m.Delay = json.RawMessage(value)
+		}
+	}
+	if m.Body == "" {
+		return m, domain.Errorf(domain.Malformed, "a message must have a body")
+	}
+	if ttl == "" {
+		return m, nil
+	}
+	seconds, whole := wholeNumber(ttl)
+	if !whole {
+		return m, domain.Errorf(domain.Malformed, "ttl must be an integer")
+	}
+	m.TTL = int(seconds)
+	return m, domain.CheckMessageTTL(seconds, limits)
+}
+
+// newSalts draws the random bits of messages' ids.
+func newSalts(n int) []uint64 {
+	bits := make([]byte, 8*n)
+	_, _ = rand.Read(bits) // never fails
+	salts := make([]uint64, n)
+	for i := range salts {
+		salts[i] = binary.NativeEndian.Uint64(bits[8*i:])
+	}
+	return salts
+}
+
+// maxLocation bounds the list of ids in a Location: Python's http.client gives up on
+// a header line of 64 kB, after the messages were posted. The body has all of them.
+const maxLocation = 60_000
+
+// writePosted answers with where messages were put.
+func writePosted(w http.ResponseWriter, queue domain.QueueID, ids []domain.MessageID) error {
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	location := appendMessagesPath(*buffer, queue)
+	location = append(location, "?ids="...)
+	for i, id := range ids {
+		if i > 0 {
+			location = append(location, ',')
+		}
+		location = appendUUID(location, id)
+		if len(location) > maxLocation {
+			break
+		}
+	}
+	w.Header()[headerLocation] = []string{string(location)}
+	out := append(location[:0], `{"resources":[`...)
+	for i, id := range ids {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(appendMessagePath(append(out, '"'), queue, id), '"')
+	}
+	*buffer = append(out, `]}`...)
+	return writeBody(w, http.StatusCreated, "application/json", *buffer)
+}
+
 func appendMessagesPath(out []byte, queue domain.QueueID) []byte {
 	return append(append(append(out, "/v2/queues/"...), queue.Name...), "/messages"...)
 }
 
 func appendMessagePath(out []byte, queue domain.QueueID, id domain.MessageID) []byte {
 	return appendUUID(append(appendMessagesPath(out, queue), '/'), id)
-}
-
-// listMessages serves GET /v2/queues/:queue/messages.
-func (s *Server) listMessages(c *call) error {
-	q := parseQuery(c.Request().URL.RawQuery)
-	ids, err := q.ids(s.Limits.MaxMessagesPerPage)
-	if err != nil {
-		return err
-	}
-	if len(ids) > 0 {
-		return s.showMessages(c, ids)
-	}
-	list := projections.MessageList{Queue: c.queue, Client: c.client, DefaultDelay: s.Limits.DefaultMessageDelay}
-	next := newLink(queuePath(c.queue) + "/messages")
-	after, resolved, err := s.readMessageList(q, &list, next)
-	if err != nil {
-		return err
-	}
-	list.After = after
-	wait, err := q.wait(s.Limits.MaxWait)
-	if err != nil {
-		return err
-	}
-	next.addWait(wait)
-	var page projections.MessagePage
-	switch {
-	case !resolved: // nothing ever comes after what is nowhere
-	case wait > 0 && s.News != nil:
-		page, err = s.listWaiting(c, list, wait)
-	default:
-		page, err = s.Views.Messages(c.Request().Context(), list)
-	}
-	if err != nil {
-		return err
-	}
-	next.addFlag("include_delayed", true, page.IncludeDelayed)
-	buffer := getBuffer()
-	defer putBuffer(buffer)
-	out := append(s.appendMessages(append(*buffer, '{'), c.queue, page.Messages), ',')
-	if n := len(page.Messages); n > 0 {
-		next.add("marker", strconv.FormatInt(int64(page.Messages[n-1].Place), 10))
-		out = appendNext(out, next)
-	} else {
-		out = appendNext(out, nil)
-	}
-	*buffer = append(out, '}')
-	return writeJSON(c, http.StatusOK, *buffer)
-}
-
-// readMessageList reads what is asked for, and writes it into the link to the next
-// page. A marker that leads nowhere is no error; nothing comes after it.
-func (s *Server) readMessageList(q query, list *projections.MessageList, next *link) (after domain.Place, resolved bool, err error) {
-	var given bool
-	if list.Limit, given, err = q.limit(s.Limits.MaxMessagesPerPage); err != nil {
-		return 0, false, err
-	}
-	next.addLimit(list.Limit, given)
-	if list.Echo, given, err = q.flag("echo"); err != nil {
-		return 0, false, err
-	}
-	next.addFlag("echo", list.Echo, given)
-	if list.IncludeClaimed, given, err = q.flag("include_claimed"); err != nil {
-		return 0, false, err
-	}
-	next.addFlag("include_claimed", list.IncludeClaimed, given)
-	if list.IncludeDelayed, _, err = q.flag("include_delayed"); err != nil {
-		return 0, false, err
-	}
-	marker := q.text("marker")
-	if marker == "" {
-		return 0, true, nil
-	}
-	after, list.Marker, resolved = parseMarker(marker)
-	return after, resolved, nil
-}
-
-// parseMarker reads a place, as nabu's own links have it, or a message's id, as
-// openstacksdk sends it: of the last message it got, which may be gone by now.
-func parseMarker(marker string) (after domain.Place, id domain.MessageID, ok bool) {
-	if id, ok := domain.ParseMessageID(marker); ok {
-		return domain.PostingPlace(id), id, true
-	}
-	n, whole := wholeNumber(marker)
-	return domain.Place(n), id, whole && marker[0] >= '0' && marker[0] <= '9'
 }
 
 // showMessages serves GET /v2/queues/:queue/messages?ids=.

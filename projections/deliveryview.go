@@ -35,7 +35,7 @@ LEFT JOIN queues q ON q.project = s.project AND q.name = s.queue AND NOT q.delet
 WHERE s.expires_at > coalesce($1::timestamptz, statement_timestamp())`
 }
 
-// SubscribersOf lists the subscribers of queues.
+// SubscribersOf lists the subscribers of queues, confirmed or not, in no order.
 func (v *Views) SubscribersOf(ctx context.Context, queues []domain.QueueID) ([]Subscriber, error) {
 	projects, names := make([]string, len(queues)), make([]string, len(queues))
 	for i, q := range queues {

@@ -14,7 +14,7 @@ import (
 	"nabu/internal/pgrows"
 )
 
-// Tasks are the tasks that there are.
+// Tasks are the tasks that have not been taken away, though they may have expired.
 var Tasks = Projection{Name: "tasks", DDL: mustDDL("tasks"), Apply: applyToTasks}
 
 // taskRow is the last word of a slice of history on one task. Of one that was not made

@@ -12,7 +12,7 @@ import (
 	"nabu/internal/pgrows"
 )
 
-// UserMessages are the user messages that there are.
+// UserMessages are the user messages whose expiry is not recorded, deleted ones as well.
 var UserMessages = Projection{Name: "user_messages", DDL: mustDDL("usermessages"), Apply: applyToUserMessages}
 
 // userMessageRow is the last word of a slice of history on one user message.

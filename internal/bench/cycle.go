@@ -28,7 +28,8 @@ type Cycled struct {
 	Claims *Measured
 }
 
-// Run makes the load.
+// Run makes the load and returns when it is over. Requests that fail are counted; it fails
+// itself only when the load cannot be made.
 func (l CycleLoad) Run(ctx context.Context) (*Cycled, error) {
 	if err := checkBody(l.Body); err != nil {
 		return nil, err

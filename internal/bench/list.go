@@ -35,7 +35,8 @@ func Fill(ctx context.Context, address string, messages, body int) (*Posted, err
 	return posted, err
 }
 
-// Run makes the load.
+// Run makes the load and returns when it is over. Requests that fail are counted; it fails
+// itself only when the load cannot be made.
 func (l ListLoad) Run(ctx context.Context) (*Measured, error) {
 	workers := make([]worker, l.Connections)
 	for i := range workers {

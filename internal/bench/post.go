@@ -53,7 +53,8 @@ const (
 // MinBody is how short a message's body may be: it has to hold the stamp.
 const MinBody = len(`{"n":"","pad":""}`) + len(stampPlace)
 
-// Run makes the load.
+// Run makes the load and returns when it is over. Requests that fail are counted; it fails
+// itself only when the load cannot be made.
 func (l PostLoad) Run(ctx context.Context) (*Posted, error) {
 	if err := checkBody(l.Body); err != nil {
 		return nil, err

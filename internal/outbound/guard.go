@@ -58,7 +58,7 @@ type Guard struct {
 	ownAddrs func() ([]net.Addr, error)
 }
 
-// NewGuard makes a guard.
+// NewGuard makes a guard. Ports 80 and 443 are open where the configuration names none.
 func NewGuard(cfg GuardConfig) *Guard {
 	opened := slices.Clone(cfg.Allow)
 	if cfg.AllowLoopback {

@@ -42,7 +42,7 @@ type Policy struct {
 	unknown *Rule // stands in for those that are not there
 }
 
-// Rule is one rule of a policy.
+// Rule is a check with a name, by which nabu asks for it and other checks refer to it.
 type Rule struct {
 	Name string
 	// Check is what has to hold, as it was written; lists are shown as JSON.

@@ -75,7 +75,8 @@ const oldPartial = 24 * time.Hour
 // notice that the worker has died.
 const grace = 300
 
-// New makes a worker.
+// New makes a worker, and the folder of its downloads if that is not there. Claims are
+// renewed after a third of their life if nothing else is said.
 func New(cfg Config) (*Worker, error) {
 	if err := os.MkdirAll(cfg.Partial, 0o750); err != nil {
 		return nil, fmt.Errorf("make the folder of downloads: %w", err)
