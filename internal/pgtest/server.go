@@ -93,7 +93,7 @@ func privateServer(ctx context.Context) (*server, error) {
 	private, err := postgres.Start(ctx, postgres.Config{
 		DataDir:  filepath.Join(dir, "data"),
 		Program:  "tests",
-		Settings: map[string]string{"fsync": "off", "full_page_writes": "off", "max_connections": "300"},
+		Settings: map[string]string{"fsync": "off", "full_page_writes": "off", "max_connections": "300", "shared_buffers": "128MB"},
 	})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/lib/pq"
 )
 
@@ -161,7 +163,7 @@ func (c cluster) arguments(socketDir string, changes map[string]string) []string
 		"full_page_writes":   "on",
 
 		"max_connections": "100",
-		"shared_buffers":  "128MB",
+		"shared_buffers":  buffers(memlimit.FromCgroup, memlimit.FromSystem),
 
 		// A steady stream of appends would otherwise force a checkpoint, and with it
 		// a burst of full pages, every few seconds.
@@ -194,6 +196,29 @@ func (c cluster) arguments(socketDir string, changes map[string]string) []string
 		args = append(args, "-c", name+"="+set[name])
 	}
 	return args
+}
+
+// What PostgreSQL keeps of the tables in memory of its own: a share of what there is, within
+// bounds; bytes. Its manual has a quarter for a machine that is its own.
+const (
+	buffersShare = 8 // an n-th
+	leastBuffers = 128 << 20
+	mostBuffers  = 1 << 30
+)
+
+// buffers is how much that is, with as much memory as the tightest of the limits that are
+// known leaves.
+func buffers(limits ...memlimit.Provider) string {
+	bytes := uint64(math.MaxUint64)
+	for _, limit := range limits {
+		if its, err := limit(); err == nil && its > 0 { // or there is no such limit
+			bytes = min(bytes, its)
+		}
+	}
+	if bytes == math.MaxUint64 {
+		bytes = 0
+	}
+	return fmt.Sprintf("%dMB", min(max(bytes/buffersShare, leastBuffers), mostBuffers)>>20)
 }
 
 // CreateDatabase makes a database with the rights of nabu's roles in it, unless it is
