@@ -11,50 +11,83 @@ import (
 	"nabu/internal/postgres"
 )
 
-// withURLs hands over the ways to the database as the role that works with it and as the
-// one that migrates: the operator's own, or the private one, be it of a running nabu or
-// started for this.
-func withURLs(c *cobra.Command, environ environment, use func(ctx context.Context, app, owner string) error) (err error) {
+// ways are the ways to a database, and what to call it.
+type ways struct {
+	app   string // as the role that works with it
+	owner string // as the role that migrates
+	name  string // for errors: "the database in folder /var/lib/nabu"
+}
+
+// attaching finds the private PostgreSQL of a running nabu, or starts one.
+type attaching func(context.Context, postgres.Config) (*postgres.Server, error)
+
+// withDatabase hands over the ways to the operator's own database or to the private one,
+// be it of a running nabu or started for this. It may have no ledger yet.
+func withDatabase(c *cobra.Command, environ environment, attach attaching, use func(context.Context, ways) error) (err error) {
 	cfg, _, err := loadConfig(c.Flags(), environ)
 	if err != nil {
 		return err
 	}
 	if cfg.DatabaseURL != "" {
-		return use(c.Context(), cfg.DatabaseURL, cfg.DirectDatabaseURL)
+		return use(c.Context(), ways{cfg.DatabaseURL, cfg.DirectDatabaseURL, "database " + postgres.Redact(cfg.DatabaseURL)})
 	}
-	server, err := postgres.Attach(c.Context(), privateConfig(cfg, environ, nil, c.CommandPath()))
+	server, err := attach(c.Context(), privateConfig(cfg, environ, nil, c.CommandPath()))
 	if err != nil {
-		return err
+		return explainNoData(err)
 	}
 	defer func() {
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), cfg.ShutdownTimeout)
 		defer cancel()
 		err = errors.Join(err, server.Stop(stopping))
 	}()
-	return use(c.Context(), server.URL(postgres.App, postgres.Database), server.URL(postgres.Owner, postgres.Database))
+	return use(c.Context(), ways{
+		server.URL(postgres.App, postgres.Database), server.URL(postgres.Owner, postgres.Database),
+		"the database in folder " + server.DataDir(),
+	})
 }
 
-// withOwner hands over a way to the database as the role that migrates.
-func withOwner(c *cobra.Command, environ environment, use func(ctx context.Context, url string) error) error {
-	return withURLs(c, environ, func(ctx context.Context, _, owner string) error { return use(ctx, owner) })
+// explainNoData says what to do where nabu has no data.
+func explainNoData(err error) error {
+	if _, none := errors.AsType[*postgres.NoDataError](err); none {
+		return misconfigured(fmt.Errorf("%w; nabu serve makes one; if it is elsewhere: --data-dir, or --database-url for a PostgreSQL of your own", err))
+	}
+	return err
 }
 
-// withLedger hands over a pool of the role that works with the database, which must have
-// a ledger.
+// withURLs hands over the ways to a database that has a ledger. It makes nothing.
+func withURLs(c *cobra.Command, environ environment, use func(context.Context, ways) error) error {
+	return withDatabase(c, environ, postgres.Attach, func(ctx context.Context, w ways) error {
+		if err := w.mustHaveLedger(ctx); err != nil {
+			return err
+		}
+		return use(ctx, w)
+	})
+}
+
+// withLedger hands over a pool of the role that works with a database that has a ledger.
 func withLedger(c *cobra.Command, environ environment, use func(ctx context.Context, db *sql.DB) error) error {
-	return withURLs(c, environ, func(ctx context.Context, app, _ string) (err error) {
-		db, err := postgres.Open(app, 2)
+	return withURLs(c, environ, func(ctx context.Context, w ways) (err error) {
+		db, err := postgres.Open(w.app, 2)
 		if err != nil {
 			return misconfigured(err)
 		}
 		defer func() { err = errors.Join(err, db.Close()) }()
-		var there bool
-		if err := db.QueryRowContext(ctx, `SELECT to_regclass('ledger.events') IS NOT NULL`).Scan(&there); err != nil {
-			return fmt.Errorf("look for the ledger: %w", err)
-		}
-		if !there {
-			return errors.New("this database has no ledger yet: nabu serve or nabu migrate up makes it")
-		}
 		return use(ctx, db)
 	})
+}
+
+func (w ways) mustHaveLedger(ctx context.Context) (err error) {
+	db, err := postgres.Open(w.app, 1)
+	if err != nil {
+		return misconfigured(err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var there bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('ledger.events') IS NOT NULL`).Scan(&there); err != nil {
+		return fmt.Errorf("look for the ledger: %w", err)
+	}
+	if !there {
+		return fmt.Errorf("%s has no ledger yet: nabu serve or nabu migrate up makes it", w.name)
+	}
+	return nil
 }

@@ -168,9 +168,9 @@ worthless once the master key that wraps them was replaced (nabu keys rotate) an
 		if !*yes {
 			return misused(fmt.Errorf("%s cannot be undone: say --yes", c.CommandPath()))
 		}
-		return withURLs(c, environ, func(ctx context.Context, app, owner string) error {
+		return withURLs(c, environ, func(ctx context.Context, w ways) error {
 			d := destroying{queue: queue, actor: actorName(*actor)}
-			if err := d.run(ctx, app, owner); err != nil {
+			if err := d.run(ctx, w.app, w.owner); err != nil {
 				return err
 			}
 			if *form == asJSON {

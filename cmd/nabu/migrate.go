@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nabu/internal/postgres"
 	"nabu/migrations"
 )
 
@@ -25,12 +26,12 @@ func newMigrateUp(environ environment) *cobra.Command {
 	}
 	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return withOwner(c, environ, func(ctx context.Context, url string) error {
-			before, err := migrations.Status(ctx, url)
+		return withDatabase(c, environ, postgres.AttachOrMake, func(ctx context.Context, w ways) error {
+			before, err := migrations.Status(ctx, w.owner)
 			if err != nil {
 				return err
 			}
-			if err := migrations.Up(ctx, url); err != nil {
+			if err := migrations.Up(ctx, w.owner); err != nil {
 				return err
 			}
 			n := 0
@@ -55,8 +56,8 @@ func newMigrateStatus(environ environment) *cobra.Command {
 	form := addForm(c.Flags())
 	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return withOwner(c, environ, func(ctx context.Context, url string) error {
-			steps, err := migrations.Status(ctx, url)
+		return withDatabase(c, environ, postgres.Attach, func(ctx context.Context, w ways) error {
+			steps, err := migrations.Status(ctx, w.owner)
 			if err != nil {
 				return err
 			}

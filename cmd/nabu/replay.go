@@ -46,8 +46,8 @@ func newReplay(environ environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return withOwner(c, environ, func(ctx context.Context, url string) (err error) {
-			db, err := postgres.Open(url, replayConnections)
+		return withURLs(c, environ, func(ctx context.Context, w ways) (err error) {
+			db, err := postgres.Open(w.owner, replayConnections)
 			if err != nil {
 				return misconfigured(err)
 			}

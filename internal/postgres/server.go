@@ -83,6 +83,9 @@ func (s *Server) URL(role, database string) string {
 	return u.String()
 }
 
+// DataDir is the data folder, with its whole path.
+func (s *Server) DataDir() string { return s.cluster.dataDir }
+
 // Attached says that the server is another nabu's.
 func (s *Server) Attached() bool { return s.lock == nil }
 

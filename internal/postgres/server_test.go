@@ -124,14 +124,40 @@ func TestAttachUsesTheServerOfAnother(t *testing.T) {
 	query(t, connect(t, holder.URL(App, Database)), `SELECT 'still here'`)
 }
 
-func TestAttachStartsAServerIfThereIsNone(t *testing.T) {
+func TestAttachStartsAServerIfNobodyRunsOne(t *testing.T) {
 	t.Parallel()
-	s, err := Attach(context.Background(), config(newDataDir(t)))
+	cfg := config(newDataDir(t))
+	made, err := AttachOrMake(context.Background(), cfg)
 	check(t, err)
-	if s.Attached() {
+	check(t, made.Stop(context.Background()))
+	s, err := Attach(context.Background(), cfg)
+	check(t, err)
+	if made.Attached() || s.Attached() {
 		t.Error("attached to nothing")
 	}
 	check(t, s.Stop(context.Background()))
+}
+
+// TestAttachMakesNothing: not even a file in a folder that is somebody else's.
+func TestAttachMakesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := config(newDataDir(t))
+	_, err := Attach(context.Background(), cfg)
+	contains(t, err, "there is no data folder "+cfg.DataDir)
+	if exists(cfg.DataDir) {
+		t.Error("a data folder was made")
+	}
+	check(t, makeDataDir(cfg.DataDir))
+	_, err = Attach(context.Background(), cfg)
+	contains(t, err, "there is no PostgreSQL of nabu's in folder "+cfg.DataDir)
+	if rest, err := os.ReadDir(cfg.DataDir); err != nil || len(rest) > 0 {
+		t.Errorf("%v was made, %v", rest, err)
+	}
+	l, err := takeLock(cfg.DataDir, cluster{dataDir: cfg.DataDir}.lockFile(), "nabu serve")
+	check(t, err)
+	l.release() // of a nabu that was killed before it had made its cluster
+	_, err = Attach(context.Background(), cfg)
+	contains(t, err, "there is no PostgreSQL of nabu's")
 }
 
 func TestAttachToAHolderWithoutServerIsRefused(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -28,6 +27,8 @@ type Config struct {
 	Log        *slog.Logger      // nil: silent
 	Program    string            // who holds the data folder, for those who find it held ("nabu serve")
 	WaitLock   time.Duration     // how long to wait for another holder of the data folder
+
+	existing bool // make nothing: the cluster has to be there
 }
 
 // DefaultDataDir is where nabu's data goes if nobody says: a place that the server's
@@ -53,20 +54,20 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return open(ctx, cfg, func(cluster) *Server { return nil })
 }
 
-// Attach uses the server of another nabu that holds the data folder, if it answers;
-// stopping it then does nothing. If nobody holds the folder it is like Start.
-func Attach(ctx context.Context, cfg Config) (*Server, error) {
-	return open(ctx, cfg, func(c cluster) *Server { return attach(ctx, cfg, c) })
-}
-
 // open waits until the data folder is free, or until held finds a server to use.
 func open(ctx context.Context, cfg Config, held func(cluster) *Server) (*Server, error) {
 	dataDir, err := filepath.Abs(cfg.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	if err := makeDataDir(dataDir); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	c := cluster{dataDir: dataDir}
+	if cfg.existing {
+		err = c.mustExist()
+	} else if err = makeDataDir(dataDir); err != nil {
+		err = fmt.Errorf("data folder: %w", err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -74,7 +75,6 @@ func open(ctx context.Context, cfg Config, held func(cluster) *Server) (*Server,
 	if cfg.Program == "" {
 		cfg.Program = "nabu"
 	}
-	c := cluster{dataDir: dataDir}
 	var s *Server
 	var inUse error
 	err = until(ctx, cfg.WaitLock, func() (bool, error) {
@@ -109,25 +109,6 @@ func makeDataDir(dir string) error {
 		return err
 	}
 	return os.Chmod(dir, mode) // whatever the umask
-}
-
-// attach finds the server that the holder of the data folder runs; nil if it does not
-// answer now.
-func attach(ctx context.Context, cfg Config, c cluster) *Server {
-	dir, err := os.ReadFile(c.socketFile())
-	if err != nil {
-		return nil
-	}
-	s := &Server{cluster: c, socketDir: strings.TrimSpace(string(dir)), port: cfg.port(), log: cfg.Log}
-	db, err := Open(s.URL(App, Database), 1)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = db.Close() }()
-	if db.PingContext(ctx) != nil {
-		return nil
-	}
-	return s
 }
 
 // startWith starts the server under a lock, which it releases if that fails.
@@ -177,6 +158,13 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 
 // prepare leaves everything in place for the server to start.
 func (s *Server) prepare(ctx context.Context, cfg Config) (programs, error) {
+	major, err := majorOfData(s.cluster.dir())
+	if err != nil {
+		return programs{}, err
+	}
+	if major == 0 && cfg.existing {
+		return programs{}, &NoDataError{Dir: s.cluster.dataDir, There: true}
+	}
 	account, err := serverAccount(s.cluster.dir())
 	if err != nil {
 		return programs{}, err
@@ -184,10 +172,6 @@ func (s *Server) prepare(ctx context.Context, cfg Config) (programs, error) {
 	s.cluster.account = account
 	if err := account.reach(s.cluster.dataDir); err != nil {
 		return programs{}, fmt.Errorf("data folder %s: %w", s.cluster.dataDir, err)
-	}
-	major, err := majorOfData(s.cluster.dir())
-	if err != nil {
-		return programs{}, err
 	}
 	p, err := findPrograms(ctx, cfg.BinDir, s.cluster.dir(), major, account)
 	if err != nil {
