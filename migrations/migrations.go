@@ -37,13 +37,13 @@ type Migration struct {
 // Up takes all steps that are missing. Several may call it at once: one does the
 // work, the others wait for it. The URL must lead to the database directly, not
 // through a transaction pooler, as the role that owns the database or may create
-// schemas in it. That role is told to look for tables in the schemas live and ledger.
+// schemas in it. Each time the roles get what a restored dump lacks.
 func Up(ctx context.Context, url string) error {
 	return with(ctx, url, func(db *sql.DB, provider *goose.Provider) error {
 		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
-		return nil
+		return settle(ctx, db)
 	})
 }
 
@@ -129,36 +129,30 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app' AND rolname <> cu
 			return fmt.Errorf("create schema live: %w", err)
 		}
 	}
-	if appRole {
-		return allowSchemas(ctx, tx)
-	}
-	return searchLive(ctx, tx)
-}
-
-// allowSchemas lets the application role make the schemas of rebuilt read models.
-func allowSchemas(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, `
-DO $$
-BEGIN
-    EXECUTE format('GRANT CREATE ON DATABASE %I TO nabu_app', current_database());
-END
-$$`)
-	if err != nil {
-		return fmt.Errorf("let nabu_app create schemas: %w", err)
-	}
 	return nil
 }
 
-// searchLive makes the one role there is find the live read models.
-func searchLive(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, `
+// settle gives the roles what stands outside of the schemas, and so in no dump of the
+// database: nabu_app may make the schemas of rebuilt read models, or the one role there
+// is finds the live ones. Several may call it at once.
+func settle(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, `
 DO $$
 BEGIN
-    EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path = live, ledger', current_database());
+    PERFORM pg_advisory_xact_lock(7881299347898369);
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app' AND rolname <> current_user
+            AND pg_has_role(current_user, oid, 'MEMBER')) THEN
+        IF NOT has_database_privilege('nabu_app', current_database(), 'CREATE')
+                AND has_database_privilege(current_database(), 'CREATE WITH GRANT OPTION') THEN
+            EXECUTE format('GRANT CREATE ON DATABASE %I TO nabu_app', current_database());
+        END IF;
+    ELSIF NOT current_schemas(false) @> ARRAY['live', 'ledger']::name[] THEN
+        EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path = live, ledger', current_database());
+    END IF;
 END
 $$`)
 	if err != nil {
-		return fmt.Errorf("set the search path: %w", err)
+		return fmt.Errorf("settle the roles' rights: %w", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"log/slog"
@@ -25,7 +26,7 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 	dump := filepath.Join(t.TempDir(), "dump")
 	first := pgtest.OpenServer(t, map[string]string{"fsync": "off"})
 	before := start(t, urlsOf(first)...)
-	counting := countEvents(t, first, true)
+	counting := countEvents(t, adminOf(t, first, postgres.Database), true)
 	once := before.ask("POST", "/v2/queues/once/messages", `{"messages":[{"ttl":600,"body":"1"}]}`, 201, "Idempotency-Key", "only-once")
 	before.call("POST", "/v2/queues/held/messages", `{"messages":[{"ttl":600,"body":"held"}]}`, 201)
 	claim := claimPath(t, before.call("POST", "/v2/queues/held/claims", `{"ttl":300,"grace":60}`, 201))
@@ -35,14 +36,19 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 	before.end()
 
 	second := pgtest.OpenServer(t, map[string]string{"fsync": "off"})
-	runProgram(t, "pg_restore", "--exit-on-error", "--dbname="+second.URL(postgres.Admin, postgres.Database), dump)
-	db := adminOf(t, second)
+	const restored = "restored"
+	if _, err := adminOf(t, second, postgres.Database).Exec(`CREATE DATABASE ` + restored + ` OWNER nabu_owner`); err != nil {
+		t.Fatal(err)
+	}
+	runProgram(t, "pg_restore", "--exit-on-error", "--dbname="+second.URL(postgres.Admin, restored), dump)
+	db := adminOf(t, second, restored)
 	head, sweeper := number(t, db, headSQL), number(t, db, sweeperSQL)
 	if counted := number(t, db, countedSQL); counted == 0 || counted > head {
 		t.Fatalf("the dump has %d events, %d of them counted", head, counted)
 	}
-	after := start(t, urlsOf(second)...)
-	counting = countEvents(t, second, false)
+	inRestored := []string{"--database-url", second.URL(postgres.App, restored), "--direct-database-url", second.URL(postgres.Owner, restored)}
+	after := start(t, inRestored...)
+	counting = countEvents(t, db, false)
 	if again := after.ask("POST", "/v2/queues/once/messages", `{"messages":[{"ttl":600,"body":"1"}]}`, 201, "Idempotency-Key", "only-once"); again != once {
 		t.Errorf("the key's answer is %s, and was %s", again, once)
 	}
@@ -57,6 +63,10 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 	waitFor(t, "every event was counted", func() bool { return number(t, db, countedSQL) >= number(t, db, headSQL) })
 	after.end()
 	counting.end()
+	var differs bytes.Buffer
+	if err := run(context.Background(), append([]string{"replay", "--check"}, inRestored...), cleanEnviron(), &differs); err != nil {
+		t.Errorf("a check of the restored read models: %v\n%s", err, differs.String())
+	}
 	if doubled := number(t, db, `SELECT count(*) - count(DISTINCT position) FROM counts.events`); doubled != 0 {
 		t.Errorf("%d events were counted twice", doubled)
 	}
@@ -71,7 +81,7 @@ func dumpUnderLoad(t *testing.T, server *postgres.Server, nabu *running, file st
 	load := torment(t, 5*time.Millisecond, strings.TrimPrefix(nabu.url, "http://"))
 	defer load.stop()
 	load.answersOf(200, load.nabus...)
-	runProgram(t, "pg_dump", "--format=custom", "--file="+file, server.URL(postgres.Admin, postgres.Database))
+	runProgram(t, "pg_dump", "--format=custom", "--file="+file, server.URL(postgres.Owner, postgres.Database))
 	load.answersOf(20, load.nabus...)
 }
 
@@ -88,9 +98,9 @@ func urlsOf(server *postgres.Server) []string {
 	}
 }
 
-func adminOf(t *testing.T, server *postgres.Server) *sql.DB {
+func adminOf(t *testing.T, server *postgres.Server, database string) *sql.DB {
 	t.Helper()
-	db, err := postgres.Open(server.URL(postgres.Admin, postgres.Database), 4)
+	db, err := postgres.Open(server.URL(postgres.Admin, database), 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,11 +135,11 @@ type counter struct {
 }
 
 // countEvents starts the consumer, and makes its table where there is none yet.
-func countEvents(t *testing.T, server *postgres.Server, first bool) *counter {
+func countEvents(t *testing.T, db *sql.DB, first bool) *counter {
 	t.Helper()
-	c := &counter{db: adminOf(t, server)}
+	c := &counter{db: db}
 	if first {
-		if _, err := c.db.Exec(`CREATE SCHEMA counts; CREATE TABLE counts.events (position bigint NOT NULL)`); err != nil {
+		if _, err := c.db.Exec(`CREATE SCHEMA counts AUTHORIZATION nabu_owner; SET LOCAL ROLE nabu_owner; CREATE TABLE counts.events (position bigint NOT NULL)`); err != nil {
 			t.Fatal(err)
 		}
 	}
