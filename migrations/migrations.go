@@ -3,11 +3,14 @@
 package migrations
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -30,16 +33,36 @@ const versionTable = "ledger.migrations"
 // Migration is one step of the schema and when it was taken.
 type Migration struct {
 	Version   int64
-	Name      string
+	Name      string    // empty: this nabu does not know the step
 	AppliedAt time.Time // zero: not yet
+}
+
+// UnknownError says that the schema has steps that a later nabu took.
+type UnknownError struct{ Versions []int64 }
+
+func (e *UnknownError) Error() string {
+	steps := make([]string, len(e.Versions))
+	for i, v := range e.Versions {
+		steps[i] = fmt.Sprintf("%04d", v)
+	}
+	return "a later nabu has changed this database's schema; this one does not know step " + strings.Join(steps, ", ") +
+		" and changes nothing: run that nabu, or restore a dump from before"
 }
 
 // Up takes all steps that are missing. Several may call it at once: one does the
 // work, the others wait for it. The URL must lead to the database directly, not
 // through a transaction pooler, as the role that owns the database or may create
-// schemas in it. Each time the roles get what a restored dump lacks.
+// schemas in it. Each time the roles get what a restored dump lacks. Where the schema
+// has steps that this nabu does not know, it changes nothing and fails with an
+// UnknownError.
 func Up(ctx context.Context, url string) error {
-	return with(ctx, url, func(db *sql.DB, provider *goose.Provider) error {
+	return with(url, func(db *sql.DB, provider *goose.Provider) error {
+		if err := checkKnown(ctx, db, provider); err != nil {
+			return err
+		}
+		if err := makeSchema(ctx, db); err != nil {
+			return err
+		}
 		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
@@ -47,43 +70,91 @@ func Up(ctx context.Context, url string) error {
 	})
 }
 
-// Status lists all steps in order.
-func Status(ctx context.Context, url string) ([]Migration, error) {
-	var steps []Migration
-	err := with(ctx, url, func(_ *sql.DB, provider *goose.Provider) error {
-		all, err := provider.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("migration status: %w", err)
-		}
-		for _, s := range all {
-			name := s.Source.Path
-			if name == "" { // a step in Go, of which there is one
-				name = liveStep
-			}
-			steps = append(steps, Migration{s.Source.Version, name, s.AppliedAt})
-		}
-		return nil
+// Status lists all steps in order, those that this nabu does not know as well. It only
+// reads.
+func Status(ctx context.Context, url string) (steps []Migration, err error) {
+	err = with(url, func(db *sql.DB, provider *goose.Provider) error {
+		steps, err = status(ctx, db, provider)
+		return err
 	})
 	return steps, err
 }
 
-func with(ctx context.Context, url string, do func(*sql.DB, *goose.Provider) error) (err error) {
+// CheckKnown fails with an UnknownError where the schema has steps that this nabu does
+// not know. It only reads.
+func CheckKnown(ctx context.Context, url string) error {
+	return with(url, func(db *sql.DB, provider *goose.Provider) error { return checkKnown(ctx, db, provider) })
+}
+
+func checkKnown(ctx context.Context, db *sql.DB, provider *goose.Provider) error {
+	steps, err := status(ctx, db, provider)
+	if err != nil {
+		return err
+	}
+	var unknown []int64
+	for _, step := range steps {
+		if step.Name == "" {
+			unknown = append(unknown, step.Version)
+		}
+	}
+	if unknown != nil {
+		return &UnknownError{unknown}
+	}
+	return nil
+}
+
+// status reads goose's table by itself: goose would make it where it is missing.
+func status(ctx context.Context, db *sql.DB, provider *goose.Provider) (steps []Migration, err error) {
+	taken, err := takenSteps(ctx, db)
+	if err != nil {
+		return nil, fmt.Errorf("migration status: %w", err)
+	}
+	for _, source := range provider.ListSources() {
+		name := source.Path
+		if name == "" { // a step in Go, of which there is one
+			name = liveStep
+		}
+		steps = append(steps, Migration{source.Version, name, taken[source.Version]})
+		delete(taken, source.Version)
+	}
+	for version, at := range taken {
+		steps = append(steps, Migration{Version: version, AppliedAt: at})
+	}
+	slices.SortFunc(steps, func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) })
+	return steps, nil
+}
+
+// takenSteps tells when each step was taken, by its version.
+func takenSteps(ctx context.Context, db *sql.DB) (taken map[int64]time.Time, err error) {
+	var begun bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('`+versionTable+`') IS NOT NULL`).Scan(&begun); err != nil || !begun {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, `
+SELECT version_id, max(tstamp) AT TIME ZONE current_setting('TimeZone') FROM `+versionTable+`
+WHERE is_applied AND version_id > 0 GROUP BY version_id`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	taken = map[int64]time.Time{}
+	for rows.Next() {
+		var version int64
+		var at time.Time
+		if err := rows.Scan(&version, &at); err != nil {
+			return nil, err
+		}
+		taken[version] = at
+	}
+	return taken, rows.Err()
+}
+
+func with(url string, do func(*sql.DB, *goose.Provider) error) (err error) {
 	db, err := postgres.Open(url, 3)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	// goose keeps its own table inside the ledger's schema, so that has to be there
-	// first. Two at once may both find it missing.
-	if _, err := db.ExecContext(ctx, `
-DO $$
-BEGIN
-    PERFORM pg_advisory_xact_lock(7881299347898369);
-    CREATE SCHEMA IF NOT EXISTS ledger;
-END
-$$`); err != nil {
-		return fmt.Errorf("create schema ledger: %w", err)
-	}
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {
 		return fmt.Errorf("migration lock: %w", err)
@@ -99,6 +170,21 @@ $$`); err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
 	return do(db, provider)
+}
+
+// makeSchema makes the ledger's schema: goose keeps its own table inside, so it has to be
+// there first. Two at once may both find it missing.
+func makeSchema(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, `
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7881299347898369);
+    CREATE SCHEMA IF NOT EXISTS ledger;
+END
+$$`); err != nil {
+		return fmt.Errorf("create schema ledger: %w", err)
+	}
+	return nil
 }
 
 // createLive makes the schema of the live read models. Where there are two roles, the

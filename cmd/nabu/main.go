@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"nabu/internal/postgres"
+	"nabu/migrations"
 )
 
 func main() {
@@ -65,6 +66,9 @@ func exitCode(err error) int {
 		return exitMisconfigured
 	}
 	if _, other := errors.AsType[*postgres.VersionError](err); other {
+		return exitMisconfigured
+	}
+	if _, later := errors.AsType[*migrations.UnknownError](err); later {
 		return exitMisconfigured
 	}
 	return exitFailure

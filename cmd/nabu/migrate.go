@@ -70,7 +70,7 @@ func newMigrateStatus(environ environment) *cobra.Command {
 // shownStep is a step of the schema as the command shows it.
 type shownStep struct {
 	Version int64      `json:"version"`
-	Name    string     `json:"name"`
+	Name    string     `json:"name"`  // empty: this nabu does not know the step
 	Taken   *time.Time `json:"taken"` // null: not yet
 }
 
@@ -83,8 +83,12 @@ func showSteps(out io.Writer, f form, steps []migrations.Migration) error {
 			at := step.AppliedAt.UTC()
 			s.Taken, taken = &at, at.Format(time.RFC3339)
 		}
+		name := s.Name
+		if name == "" {
+			name = "(of a later nabu)"
+		}
 		shown = append(shown, s)
-		rows = append(rows, []string{fmt.Sprint(s.Version), s.Name, taken})
+		rows = append(rows, []string{fmt.Sprint(s.Version), name, taken})
 	}
 	if f == asJSON {
 		return writeJSON(out, shown)

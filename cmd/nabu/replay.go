@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nabu/internal/postgres"
+	"nabu/migrations"
 	"nabu/projections"
 )
 
@@ -47,6 +48,9 @@ func newReplay(environ environment) *cobra.Command {
 			return err
 		}
 		return withURLs(c, environ, func(ctx context.Context, w ways) (err error) {
+			if err := migrations.CheckKnown(ctx, w.owner); err != nil {
+				return err
+			}
 			db, err := postgres.Open(w.owner, replayConnections)
 			if err != nil {
 				return misconfigured(err)
