@@ -58,17 +58,22 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 	if err := checkExposure(ctx, cfg); err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, environ, log)
-	if err != nil && ctx.Err() != nil {
-		log.Info("stopped before it was ready", "error", err)
-		return nil
-	}
+	// First, so that a second start by mistake changes nothing. Who asks already waits.
+	listener, err := cfg.listen(ctx)
 	if err != nil {
 		return err
 	}
+	db, err := openDatabase(ctx, cfg, environ, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before it was ready", "error", err)
+		return listener.Close()
+	}
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	s := &service{config: cfg, log: log, database: db, served: make(chan error, 1)}
-	if err := s.start(ctx); err != nil {
-		return errors.Join(err, s.stop(ctx))
+	if err := s.start(ctx, listener); err != nil {
+		return errors.Join(err, listener.Close(), s.stop(ctx))
 	}
 	select {
 	case <-ctx.Done():
@@ -86,19 +91,7 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 }
 
 // start brings up everything above the database.
-func (s *service) start(ctx context.Context) error {
-	listener, err := s.listen(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.startOn(ctx, listener); err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	return nil
-}
-
-// startOn is start for a server that listens already.
-func (s *service) startOn(ctx context.Context, listener listeners) error {
+func (s *service) start(ctx context.Context, listener listeners) error {
 	if err := sealing.Check(ctx, s.database.read, s.masters); errors.Is(err, sealing.ErrMasters) {
 		return misconfigured(fmt.Errorf("encryption_keys_file: %w", err))
 	} else if err != nil {

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -280,5 +281,22 @@ func TestAPoolerIsSeen(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestAStartOnABusyPortChangesNothing: it takes no step of the schema.
+func TestAStartOnABusyPortChangesNothing(t *testing.T) {
+	t.Parallel()
+	busy, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Close() }()
+	server := pgtest.OpenServer(t, map[string]string{"fsync": "off"})
+	if _, err := command(t, server, "serve", "--listen", busy.Addr().String()); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("the start says %v", err)
+	}
+	if made := schemas(t, adminOf(t, server, postgres.Database)); made != "" {
+		t.Errorf("the start made %s", made)
 	}
 }
