@@ -16,6 +16,8 @@ type ways struct {
 	app   string // as the role that works with it
 	owner string // as the role that migrates
 	name  string // for errors: "the database in folder /var/lib/nabu"
+	// The settings that say so, for errors; empty: it is the private PostgreSQL.
+	appKey, ownerKey string
 }
 
 // attaching finds the private PostgreSQL of a running nabu, or starts one.
@@ -29,7 +31,7 @@ func withDatabase(c *cobra.Command, environ environment, attach attaching, use f
 		return err
 	}
 	if cfg.DatabaseURL != "" {
-		return use(c.Context(), ways{cfg.DatabaseURL, cfg.DirectDatabaseURL, "database " + postgres.Redact(cfg.DatabaseURL)})
+		return use(c.Context(), cfg.ways())
 	}
 	server, err := attach(c.Context(), privateConfig(cfg, environ, nil, c.CommandPath()))
 	if err != nil {
@@ -41,9 +43,38 @@ func withDatabase(c *cobra.Command, environ environment, attach attaching, use f
 		err = errors.Join(err, server.Stop(stopping))
 	}()
 	return use(c.Context(), ways{
-		server.URL(postgres.App, postgres.Database), server.URL(postgres.Owner, postgres.Database),
-		"the database in folder " + server.DataDir(),
+		app: server.URL(postgres.App, postgres.Database), owner: server.URL(postgres.Owner, postgres.Database),
+		name: "the database in folder " + server.DataDir(),
 	})
+}
+
+// ways are those to the operator's own database.
+func (c config) ways() ways {
+	w := ways{
+		app: c.DatabaseURL, owner: c.DirectDatabaseURL, name: "database " + postgres.Redact(c.DatabaseURL),
+		appKey: "database_url", ownerKey: "direct_database_url",
+	}
+	if w.owner == w.app { // the default
+		w.ownerKey = w.appKey
+	}
+	return w
+}
+
+// explain says by which setting a connection did not come about, or what a role lacks that
+// it should have.
+func (w ways) explain(key string, err error) error {
+	forbidden := postgres.IsForbidden(err)
+	if key == "" || !forbidden && !postgres.IsNotConnected(err) {
+		return err
+	}
+	if forbidden && w.ownerKey == w.appKey {
+		return misconfigured(fmt.Errorf("the role of database_url may not do this; set direct_database_url to the same database as the role that owns it, such as nabu_owner: %w", err))
+	}
+	err = fmt.Errorf("%s: %w", key, err)
+	if forbidden || postgres.IsMisconfigured(err) {
+		return misconfigured(err)
+	}
+	return err
 }
 
 // explainNoData says what to do where nabu has no data.
@@ -84,7 +115,7 @@ func (w ways) mustHaveLedger(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var there bool
 	if err := db.QueryRowContext(ctx, `SELECT to_regclass('ledger.events') IS NOT NULL`).Scan(&there); err != nil {
-		return fmt.Errorf("look for the ledger: %w", err)
+		return w.explain(w.appKey, fmt.Errorf("look for the ledger: %w", err))
 	}
 	if !there {
 		return fmt.Errorf("%s has no ledger yet: nabu serve or nabu migrate up makes it", w.name)

@@ -48,32 +48,32 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 			err = errors.Join(err, d.close(stopping))
 		}
 	}()
-	appURL, ownerURL := cfg.DatabaseURL, cfg.DirectDatabaseURL
-	if appURL == "" {
+	w := cfg.ways()
+	if w.app == "" {
 		if d.private, err = startPrivate(ctx, cfg, environ, log); err != nil {
 			return d, err
 		}
-		appURL, ownerURL = d.private.URL(postgres.App, postgres.Database), d.private.URL(postgres.Owner, postgres.Database)
+		w = ways{app: d.private.URL(postgres.App, postgres.Database), owner: d.private.URL(postgres.Owner, postgres.Database)}
 	} else {
-		log.Info("using PostgreSQL", "database", postgres.Redact(appURL))
+		log.Info("using PostgreSQL", "database", postgres.Redact(w.app))
 	}
-	if err := migrations.Up(ctx, ownerURL); err != nil {
-		return d, err
+	if err := migrations.Up(ctx, w.owner); err != nil {
+		return d, w.explain(w.ownerKey, err)
 	}
-	if d.write, err = postgres.OpenWriter(appURL, answerPatience); err != nil {
+	if d.write, err = postgres.OpenWriter(w.app, answerPatience); err != nil {
 		return d, misconfigured(err)
 	}
-	if d.read, err = postgres.Open(appURL, cfg.MaxConnections-1-directConnections-bellConnections); err != nil {
+	if d.read, err = postgres.Open(w.app, cfg.MaxConnections-1-directConnections-bellConnections); err != nil {
 		return d, misconfigured(err)
 	}
-	d.directURL = appURL
+	d.directURL = w.app
 	if cfg.DirectDatabaseURL != "" {
 		d.directURL = cfg.DirectDatabaseURL
 	}
 	if d.direct, err = postgres.Open(d.directURL, directConnections); err != nil {
 		return d, misconfigured(err)
 	}
-	return d, inspect(ctx, d.read, log)
+	return d, w.explain(w.appKey, inspect(ctx, d.read, log))
 }
 
 // startPrivate starts a PostgreSQL of nabu's own.

@@ -29,10 +29,10 @@ func newMigrateUp(environ environment) *cobra.Command {
 		return withDatabase(c, environ, postgres.AttachOrMake, func(ctx context.Context, w ways) error {
 			before, err := migrations.Status(ctx, w.owner)
 			if err != nil {
-				return err
+				return w.explain(w.ownerKey, err)
 			}
 			if err := migrations.Up(ctx, w.owner); err != nil {
-				return err
+				return w.explain(w.ownerKey, err)
 			}
 			n := 0
 			for _, step := range before {
@@ -59,7 +59,7 @@ func newMigrateStatus(environ environment) *cobra.Command {
 		return withDatabase(c, environ, postgres.Attach, func(ctx context.Context, w ways) error {
 			steps, err := migrations.Status(ctx, w.owner)
 			if err != nil {
-				return err
+				return w.explain(w.ownerKey, err)
 			}
 			return showSteps(c.OutOrStdout(), *form, steps)
 		})

@@ -49,7 +49,7 @@ func newReplay(environ environment) *cobra.Command {
 		}
 		return withURLs(c, environ, func(ctx context.Context, w ways) (err error) {
 			if err := migrations.CheckKnown(ctx, w.owner); err != nil {
-				return err
+				return w.explain(w.ownerKey, err)
 			}
 			db, err := postgres.Open(w.owner, replayConnections)
 			if err != nil {

@@ -101,11 +101,3 @@ func classOf(err error) pqerror.Class {
 	}
 	return e.Code.Class()
 }
-
-// connectError wraps what went wrong before a connection was ready for use, when
-// nothing can have been under way on it.
-type connectError struct{ cause error }
-
-func (e *connectError) Error() string { return e.cause.Error() }
-
-func (e *connectError) Unwrap() error { return e.cause }

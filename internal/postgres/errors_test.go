@@ -136,8 +136,8 @@ func TestErrorsByTheirCode(t *testing.T) {
 		"no code":              {&pq.Error{}, kinds{}},
 		"a read that fails":    {&net.OpError{Op: "read", Err: errors.New("timed out")}, kinds{lost: true}},
 		"a finished pool":      {sql.ErrConnDone, kinds{lost: true}},
-		"a caller that left":   {&connectError{context.Canceled}, kinds{}},
-		"a standby":            {&connectError{errors.New("session is read-only")}, kinds{unavailable: true}},
+		"a caller that left":   {&connectError{cause: context.Canceled}, kinds{}},
+		"a standby":            {&connectError{cause: errors.New("session is read-only")}, kinds{unavailable: true}},
 		"no row":               {sql.ErrNoRows, kinds{}},
 		"a context that ended": {context.DeadlineExceeded, kinds{}},
 	}

@@ -50,7 +50,7 @@ func openPool(url string, maxConns int, answer time.Duration) (*sql.DB, error) {
 		Interval: 10 * time.Second,
 		Count:    3,
 	}}})
-	db := sql.OpenDB(connector{inner})
+	db := sql.OpenDB(connector{inner, cfg})
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(maxIdleTime)
@@ -70,6 +70,9 @@ func configure(url string) (pq.Config, error) {
 	cfg, err := pq.NewConfig(s.String())
 	if err != nil {
 		return pq.Config{}, withoutPassword(err, s["password"])
+	}
+	if err := noUnknown(cfg.Runtime); err != nil {
+		return pq.Config{}, err
 	}
 	cfg.BinaryParameters = true
 	if cfg.ApplicationName == "" {
@@ -108,12 +111,15 @@ func withoutPassword(err error, password string) error {
 
 // connector marks what fails before a connection is ready, so that it is never
 // mistaken for a connection that broke under a statement.
-type connector struct{ inner *pq.Connector }
+type connector struct {
+	inner *pq.Connector
+	cfg   pq.Config // for errors
+}
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.inner.Connect(ctx)
 	if err != nil {
-		return nil, &connectError{err}
+		return nil, &connectError{err, place(c.cfg), c.cfg.User, c.cfg.Database}
 	}
 	return conn, nil
 }
