@@ -146,7 +146,7 @@ func DefaultEventRules() EventRules {
 // Check tells which rule cannot be, by its name in the configuration.
 func (r EventRules) Check(limits Limits) error {
 	if r.TTL < MinMessageTTL || r.TTL > limits.MaxMessageTTL {
-		return fmt.Errorf("event_ttl must be between %d and %d, not %d", MinMessageTTL, limits.MaxMessageTTL, r.TTL)
+		return fmt.Errorf("event_ttl must be between %d and %d (max_message_ttl), not %d", MinMessageTTL, limits.MaxMessageTTL, r.TTL)
 	}
 	return CheckProject(r.ServiceProject)
 }

@@ -72,28 +72,37 @@ func (l Limits) Check() error {
 	for _, bound := range []struct {
 		name            string
 		value, min, max int
+		by              string // the setting that max is; empty: it is fixed
 	}{
-		{"max_message_ttl", l.MaxMessageTTL, MinMessageTTL, 50 * 365 * 86400}, // fits 31 bits
-		{"default_message_ttl", l.DefaultMessageTTL, MinMessageTTL, l.MaxMessageTTL},
-		{"max_message_delay", l.MaxMessageDelay, MinMessageDelay, 365 * 86400},
-		{"default_message_delay", l.DefaultMessageDelay, MinMessageDelay, l.MaxMessageDelay},
-		{"max_messages_post_size", l.MaxMessagesPostSize, 1, 2 << 20},
-		{"max_queue_metadata", l.MaxQueueMetadata, 0, 1 << 20},
-		{"max_queues_per_page", l.MaxQueuesPerPage, 1, 1000},
-		{"max_messages_per_page", l.MaxMessagesPerPage, 1, 1000},
-		{"max_messages_per_claim_or_pop", l.MaxMessagesPerClaimOrPop, 1, 1000},
-		{"max_claim_ttl", l.MaxClaimTTL, MinClaimTTL, 365 * 86400},
-		{"default_claim_ttl", l.DefaultClaimTTL, MinClaimTTL, l.MaxClaimTTL},
-		{"max_claim_grace", l.MaxClaimGrace, MinClaimGrace, 365 * 86400},
-		{"max_wait", l.MaxWait, 0, 300},
-		{"max_signed_url_life", l.MaxSignedURLLife, 0, 50 * 365 * 86400},
-		{"default_claim_grace", l.DefaultClaimGrace, MinClaimGrace, l.MaxClaimGrace},
-		{"default_subscription_ttl", l.DefaultSubscriptionTTL, MinSubscriptionTTL, 50 * 365 * 86400},
-		{"max_subscriptions_per_page", l.MaxSubscriptionsPerPage, 1, 1000},
+		{"max_message_ttl", l.MaxMessageTTL, MinMessageTTL, 50 * 365 * 86400, ""}, // fits 31 bits
+		{"default_message_ttl", l.DefaultMessageTTL, MinMessageTTL, l.MaxMessageTTL, "max_message_ttl"},
+		{"max_message_delay", l.MaxMessageDelay, MinMessageDelay, 365 * 86400, ""},
+		{"default_message_delay", l.DefaultMessageDelay, MinMessageDelay, l.MaxMessageDelay, "max_message_delay"},
+		{"max_messages_post_size", l.MaxMessagesPostSize, 1, 2 << 20, ""},
+		{"max_queue_metadata", l.MaxQueueMetadata, 0, 1 << 20, ""},
+		{"max_queues_per_page", l.MaxQueuesPerPage, 1, 1000, ""},
+		{"max_messages_per_page", l.MaxMessagesPerPage, 1, 1000, ""},
+		{"max_messages_per_claim_or_pop", l.MaxMessagesPerClaimOrPop, 1, 1000, ""},
+		{"max_claim_ttl", l.MaxClaimTTL, MinClaimTTL, 365 * 86400, ""},
+		{"default_claim_ttl", l.DefaultClaimTTL, MinClaimTTL, l.MaxClaimTTL, "max_claim_ttl"},
+		{"max_claim_grace", l.MaxClaimGrace, MinClaimGrace, 365 * 86400, ""},
+		{"max_wait", l.MaxWait, 0, 300, ""},
+		{"max_signed_url_life", l.MaxSignedURLLife, 0, 50 * 365 * 86400, ""},
+		{"default_claim_grace", l.DefaultClaimGrace, MinClaimGrace, l.MaxClaimGrace, "max_claim_grace"},
+		{"default_subscription_ttl", l.DefaultSubscriptionTTL, MinSubscriptionTTL, 50 * 365 * 86400, ""},
+		{"max_subscriptions_per_page", l.MaxSubscriptionsPerPage, 1, 1000, ""},
 	} {
 		if bound.value < bound.min || bound.value > bound.max {
-			return fmt.Errorf("%s must be between %d and %d, not %d", bound.name, bound.min, bound.max, bound.value)
+			return fmt.Errorf("%s must be between %d and %d%s, not %d", bound.name, bound.min, bound.max, within(bound.by), bound.value)
 		}
 	}
 	return nil
+}
+
+// within names the setting that a bound is, if it is one.
+func within(setting string) string {
+	if setting == "" {
+		return ""
+	}
+	return " (" + setting + ")"
 }

@@ -53,7 +53,7 @@ var computeSettings = []setting{
 		help:  "compute service that gets accepted external events instead of the queues of their hosts, with the version, such as http://nova:8774/v2.1; empty: none does",
 		field: func(c *config) any { return &c.Computes.ForwardTo },
 	}, {
-		key:   "forward_token_file",
+		key: "forward_token_file", path: true,
 		help:  "file with the token to show there, read for each request; empty: none is shown",
 		field: func(c *config) any { return &c.Computes.ForwardTokenFile },
 	},

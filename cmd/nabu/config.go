@@ -39,6 +39,7 @@ const (
 type layer struct {
 	values *koanf.Koanf
 	origin func(setting) string
+	folder string // from which its files are named; empty: where nabu was started
 }
 
 // sources tells for each key where its value comes from.
@@ -106,12 +107,43 @@ func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, err
 	}
 	if len(problems) == 0 {
 		path, _ := settingsFile(flags, environ)
-		problems = append(problems, complete(&c, environ), c.readPolicy(filepath.Dir(path)), check(c))
+		incomplete := complete(&c, environ)
+		problems = append(problems, placed(incomplete, from), placed(c.readPolicy(filepath.Dir(path)), from))
+		if incomplete == nil {
+			problems = append(problems, placed(check(c), from))
+		}
 	}
 	if err := errors.Join(problems...); err != nil {
 		return config{}, nil, misconfigured(err)
 	}
 	return c, from, nil
+}
+
+// placedError is an error about a setting, with the place that its value comes from.
+type placedError struct {
+	error
+	key, origin string
+}
+
+func (e *placedError) Error() string {
+	return e.key + " (" + e.origin + ")" + strings.TrimPrefix(e.error.Error(), e.key)
+}
+
+func (e *placedError) Unwrap() error { return e.error }
+
+// placed adds the place to an error that begins with the name of a setting.
+func placed(err error, from sources) error {
+	if err == nil {
+		return nil
+	}
+	key := err.Error()
+	if end := strings.IndexAny(key, " :"); end >= 0 {
+		key = key[:end]
+	}
+	if origin, known := from[key]; known {
+		return &placedError{err, key, origin}
+	}
+	return err
 }
 
 // pick takes a setting's value from the first layer that has one.
@@ -124,7 +156,10 @@ func pick(s setting, layers []layer) (text, origin string, err error) {
 		case nil:
 			return "", l.origin(s), errors.New("has no value")
 		case string:
-			return value, l.origin(s), nil
+			if s.path && value != "" {
+				value, err = whole(l.folder, value)
+			}
+			return value, l.origin(s), err
 		case int, int64, uint64, float64, bool:
 			return fmt.Sprint(value), l.origin(s), nil
 		case map[string]any:
@@ -138,6 +173,14 @@ func pick(s setting, layers []layer) (text, origin string, err error) {
 		}
 	}
 	return s.fallback, "default", nil
+}
+
+// whole is the whole path of a file that is named from a folder.
+func whole(folder, path string) (string, error) {
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	return filepath.Abs(filepath.Join(folder, path))
 }
 
 // complete fills in the defaults that depend on something.
@@ -230,15 +273,15 @@ func readLayers(flags *pflag.FlagSet, environ environment) ([]layer, error) {
 		return nil, err
 	}
 	err = errors.Join(
-		unknownKeys(fromEnvironment, func(key string) string { return variablePrefix + strings.ToUpper(key) }),
-		unknownKeys(fromFile, func(key string) string { return key }))
+		unknownKeys(fromEnvironment, "", func(key string) string { return variablePrefix + strings.ToUpper(key) }),
+		unknownKeys(fromFile, path+": ", func(key string) string { return key }))
 	if err != nil {
 		return nil, err
 	}
 	return []layer{
-		{fromFlags, func(s setting) string { return "flag --" + s.flag() }},
-		{fromEnvironment, func(s setting) string { return "environment " + s.variable() }},
-		{fromFile, func(setting) string { return "file " + path }},
+		{fromFlags, func(s setting) string { return "flag --" + s.flag() }, ""},
+		{fromEnvironment, func(s setting) string { return "environment " + s.variable() }, ""},
+		{fromFile, func(setting) string { return "file " + path }, filepath.Dir(path)},
 	}, nil
 }
 
@@ -277,22 +320,28 @@ func settingsFile(flags *pflag.FlagSet, environ environment) (path string, named
 func readFile(flags *pflag.FlagSet, environ environment) (path string, values *koanf.Koanf, err error) {
 	values = koanf.New(".")
 	path, named := settingsFile(flags, environ)
+	if path, err = whole("", path); err != nil {
+		return path, nil, err
+	}
 	err = values.Load(file.Provider(path), yaml.Parser())
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return path, values, nil
 	}
+	if _, cannot := errors.AsType[*fs.PathError](err); cannot {
+		return path, nil, fmt.Errorf("read the settings: %w", err)
+	}
 	if err != nil {
-		return path, nil, fmt.Errorf("read the file %s: %w", path, err)
+		return path, nil, fmt.Errorf("the file %s is not YAML; a setting is a line such as \"listen: 127.0.0.1:8888\", with a colon, without [sections]: %w", path, err)
 	}
 	return path, values, nil
 }
 
 // unknownKeys tells which keys of a layer are no settings, and what was meant.
-func unknownKeys(values *koanf.Koanf, name func(string) string) error {
+func unknownKeys(values *koanf.Koanf, place string, name func(string) string) error {
 	var problems []error
 	for _, key := range slices.Sorted(maps.Keys(values.Raw())) {
 		if !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
-			problems = append(problems, fmt.Errorf("unknown setting %s%s", name(key), suggestion(key, settingKeys(), name)))
+			problems = append(problems, fmt.Errorf("%sunknown setting %s%s", place, name(key), suggestion(key, settingKeys(), name)))
 		}
 	}
 	return errors.Join(problems...)

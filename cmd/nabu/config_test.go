@@ -99,7 +99,7 @@ func TestTheSigningKeyMayBeInAFile(t *testing.T) {
 
 func TestBadSettingsAreNamed(t *testing.T) {
 	tests := map[string]struct{ flag, variable, file, says string }{
-		"an unknown key in the file":              {"", "", "lisen: 127.0.0.1:1", "unknown setting lisen; did you mean listen?"},
+		"an unknown key in the file":              {"", "", "lisen: 127.0.0.1:1", "nabu.yaml: unknown setting lisen; did you mean listen?"},
 		"an unknown variable":                     {"", "NABU_MAX_MESAGE_TTL=1", "", "unknown setting NABU_MAX_MESAGE_TTL; did you mean NABU_MAX_MESSAGE_TTL?"},
 		"a key like no other":                     {"", "", "colour: red", "unknown setting colour"},
 		"the second unknown key":                  {"", "NABU_LISTN=1", "evn: production", "evn; did you mean env?"},
@@ -114,20 +114,22 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"a port that is none":                     {"--listen=localhost:http", "", "", "must have a port between 0 and 65535"},
 		"a choice that is none":                   {"", "NABU_AUTH_STRATEGY=keystone", "", `must be noauth, not "keystone"`},
 		"a type of subscribers that needs trusts": {"", "", "subscriber_types: http,trust+http", `must be one or several of http, https, mailto, with commas between, not "http,trust+http"`},
-		"a short life of subscriptions":           {"--default-subscription-ttl=59", "", "", "default_subscription_ttl must be between 60"},
+		"a short life of subscriptions":           {"--default-subscription-ttl=59", "", "", "default_subscription_ttl (flag --default-subscription-ttl) must be between 60"},
 		"a list":                                  {"", "", "listen: [127.0.0.1:1]", "must be a text, not a list or a group"},
 		"nothing":                                 {"", "", "listen:", "nabu.yaml) has no value"},
-		"a limit under a constant":                {"", "NABU_MAX_MESSAGE_TTL=59", "", "max_message_ttl must be between 60"},
-		"a default above its limit":               {"", "NABU_MAX_MESSAGE_TTL=100", "default_message_ttl: 200", "default_message_ttl must be between 60 and 100, not 200"},
-		"a direct URL alone":                      {"--direct-database-url=postgres://db/nabu", "", "", "direct_database_url is of no use without database_url"},
+		"a limit under a constant":                {"", "NABU_MAX_MESSAGE_TTL=59", "", "max_message_ttl (environment NABU_MAX_MESSAGE_TTL) must be between 60"},
+		"a default above its limit":               {"", "NABU_MAX_MESSAGE_TTL=100", "default_message_ttl: 200", "nabu.yaml) must be between 60 and 100 (max_message_ttl), not 200"},
+		"a direct URL alone":                      {"--direct-database-url=postgres://db/nabu", "", "", "direct_database_url (flag --direct-database-url) is of no use without database_url"},
 		"a key twice":                             {"--signed-url-secret-key=k", "NABU_SIGNED_URL_SECRET_KEY_FILE=/nowhere", "", "only one of the two"},
-		"a key file that is not there":            {"", "NABU_SIGNED_URL_SECRET_KEY_FILE=/nowhere", "", "signed_url_secret_key_file: open /nowhere"},
+		"a key file that is not there":            {"", "NABU_SIGNED_URL_SECRET_KEY_FILE=/nowhere", "", "signed_url_secret_key_file (environment NABU_SIGNED_URL_SECRET_KEY_FILE): open /nowhere"},
 		"an empty key file":                       {"", "NABU_SIGNED_URL_SECRET_KEY_FILE=/dev/null", "", "/dev/null is empty"},
-		"no life":                                 {"--max-signed-url-life=-1", "", "", "max_signed_url_life must be between 0"},
+		"no life":                                 {"--max-signed-url-life=-1", "", "", "max_signed_url_life (flag --max-signed-url-life) must be between 0"},
 		"a URL that is none":                      {"--database-url=mysql", "", "", "database_url (flag --database-url) cannot be read"},
 		"a file that is not there":                {"", "NABU_CONFIG=/nowhere/nabu.yaml", "", "/nowhere/nabu.yaml"},
 		"the same key twice":                      {"", "", "env: production\nenv: production", "already defined"},
-		"no YAML":                                 {"", "", "listen = 1", "read the file"},
+		"a file as oslo.config has it":            {"", "", "[DEFAULT]\nlisten = 1", "without [sections]"},
+		"a file beside that is not there":         {"", "", "encryption_keys_file: keys", "/keys: no such file"},
+		"no YAML":                                 {"", "", "listen = 1", "nabu.yaml is not YAML; a setting is a line such as"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

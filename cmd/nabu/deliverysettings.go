@@ -40,7 +40,7 @@ var deliverySettings = []setting{
 		help:  "user there; empty: nobody logs in",
 		field: func(c *config) any { return &c.SMTPUser },
 	}, {
-		key:   "smtp_password_file",
+		key: "smtp_password_file", path: true,
 		help:  "file with the user's password",
 		field: func(c *config) any { return &c.SMTPPasswordFile },
 	}, {

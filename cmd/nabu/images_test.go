@@ -34,16 +34,16 @@ func TestTaskSettings(t *testing.T) {
 
 func TestBadImageSettingsAreNamed(t *testing.T) {
 	for says, file := range map[string]string{
-		"task_types: must be an object":             "task_types: none",
-		"task_types: a: ":                           "task_types: {a: {type: nothing}}",
+		"nabu.yaml): must be an object":             "task_types: none",
+		"nabu.yaml): a: ":                           "task_types: {a: {type: nothing}}",
 		"must not refer to file:///etc/passwd":      `task_types: {a: {"$ref": "file:///etc/passwd"}}`,
-		"task_types: import is a type of Glance's":  "task_types: {import: {}}",
+		"nabu.yaml): import is a type of Glance's":  "task_types: {import: {}}",
 		"the name of a task type must have 1 to 30": "task_types: {a b: {}}",
 		"no task type can have the name events":     "task_types: {events: {}}",
-		"max_attempts must be between 1":            "max_attempts: 0",
-		"task_time_to_live must be between 1 hour":  "task_time_to_live: 0",
-		"task_processing_timeout must be between 0": "task_processing_timeout: -1s",
-		"service_project_id: ":                      `service_project_id: ""`,
+		"max_attempts (file":                        "max_attempts: 0",
+		"task_time_to_live (file":                   "task_time_to_live: 0",
+		"task_processing_timeout (file":             "task_processing_timeout: -1s",
+		"nabu.yaml): project id":                    `service_project_id: ""`,
 		"image_upstream (file":                      "image_upstream: glance",
 		"image_endpoint (file":                      "image_endpoint: ftp://glance",
 		"image_listen (file":                        "image_listen: nowhere",

@@ -39,27 +39,20 @@ func (c *config) readPolicy(folder string) error {
 	return nil
 }
 
-// findPolicy looks for the policy's file beside the file of the settings, and for one that
-// was named from where nabu was started as well.
+// findPolicy looks for the usual file beside that of the settings where none is named.
 func (c *config) findPolicy(folder string) (string, error) {
-	named := c.PolicyFile
-	if filepath.IsAbs(named) {
-		return named, nil
+	if c.PolicyFile != "" {
+		return c.PolicyFile, nil
 	}
-	beside := filepath.Join(folder, named)
-	if named == "" {
-		beside = filepath.Join(folder, usualPolicy)
+	beside, err := whole(folder, usualPolicy)
+	if err != nil {
+		return "", err
 	}
-	switch _, err := os.Stat(beside); {
-	case !errors.Is(err, fs.ErrNotExist):
-		return beside, err
-	case named == "":
+	_, err = os.Stat(beside)
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	if _, err := os.Stat(named); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("there is neither %s nor, from here, %s", beside, named)
-	}
-	return named, nil
+	return beside, err
 }
 
 func newPolicy(environ environment) *cobra.Command {

@@ -34,16 +34,17 @@ func TestThePolicyIsFound(t *testing.T) {
 	policyFile(t, beside, "both.yaml", allowing+"both")
 	far := policyFile(t, t.TempDir(), "far.yaml", allowing+"far")
 	lonely := policyFile(t, t.TempDir(), "nabu.yaml", "log_level: info")
+	naming := policyFile(t, beside, "naming.yaml", "policy_file: both.yaml")
 	tests := map[string]struct {
 		args  []string
 		check string
 	}{
-		"the usual one, beside the settings":  {[]string{"--config", settings}, allowing + "beside"},
-		"none":                                {[]string{"--config", lonely}, ""},
-		"one named as it stands here":         {[]string{"--config", settings, "--policy-file", "other.yaml"}, allowing + "other"},
-		"one beside the settings before here": {[]string{"--config", settings, "--policy-file", "both.yaml"}, allowing + "both"},
-		"one named from the root":             {[]string{"--config", settings, "--policy-file", far}, allowing + "far"},
-		"one here, with nothing beside":       {[]string{"--config", lonely, "--policy-file", "policy.yaml"}, allowing + "here"},
+		"the usual one, beside the settings": {[]string{"--config", settings}, allowing + "beside"},
+		"none":                               {[]string{"--config", lonely}, ""},
+		"one named as it stands here":        {[]string{"--config", settings, "--policy-file", "other.yaml"}, allowing + "other"},
+		"one that a flag names from here":    {[]string{"--config", settings, "--policy-file", "both.yaml"}, allowing + "here"},
+		"one that the settings name beside":  {[]string{"--config", naming}, allowing + "both"},
+		"one named from the root":            {[]string{"--config", settings, "--policy-file", far}, allowing + "far"},
 	}
 	for name, test := range tests {
 		cfg, _, err := load(t, test.args, nil, "")
@@ -56,10 +57,10 @@ func TestThePolicyIsFound(t *testing.T) {
 		}
 	}
 	_, _, err := load(t, []string{"--config", settings, "--policy-file", "nowhere.yaml"}, nil, "")
-	if want := "policy_file: there is neither " + filepath.Join(beside, "nowhere.yaml") + " nor, from here, nowhere.yaml"; err == nil || err.Error() != want {
+	if want := "policy_file (flag --policy-file): open " + filepath.Join(here, "nowhere.yaml") + ": no such file or directory"; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	if _, _, err := load(t, []string{"--config", settings, "--policy-file", beside}, nil, ""); err == nil || !strings.Contains(err.Error(), "policy_file: ") {
+	if _, _, err := load(t, []string{"--config", settings, "--policy-file", beside}, nil, ""); err == nil || !strings.Contains(err.Error(), "policy_file (flag --policy-file): ") {
 		t.Errorf("a folder is taken: %v", err)
 	}
 }
@@ -69,7 +70,7 @@ func TestServeRefusesAWrongPolicy(t *testing.T) {
 	file := policyFile(t, t.TempDir(), "policy.yaml", "\"queues:get\": \"@\"\n\"queues:create\": \"role:member or\"\n\"queues:delete\": \"http://localhost\"\n")
 	err := run(t.Context(), []string{"serve", "--policy-file", file, "--data-dir", t.TempDir()}, cleanEnviron(), &bytes.Buffer{})
 	for _, want := range []string{
-		"policy_file: " + file + ": line 2, column 18: rule \"queues:create\": character 15: a check is missing at the end",
+		"policy_file (flag --policy-file): " + file + ": line 2, column 18: rule \"queues:create\": character 15: a check is missing at the end",
 		"line 3, column 18: rule \"queues:delete\": character 1: \"http://localhost\" asks another server",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -66,6 +66,7 @@ type config struct {
 // setting is one key of the configuration. Its flag is the key with dashes, its
 // environment variable the key in upper case behind NABU_.
 type setting struct {
+	path     bool // it names a file or a folder
 	key      string
 	fallback string
 	help     string
@@ -104,19 +105,19 @@ var serviceSettings = []setting{
 		help:  "allow noauth on an address that other machines can reach",
 		field: func(c *config) any { return &c.InsecureNoAuth },
 	}, {
-		key:   "policy_file",
-		help:  "file with rules of who may do what, looked for beside the file of the settings; empty: policy.yaml there, if there is one",
+		key: "policy_file", path: true,
+		help:  "file with rules of who may do what; empty: policy.yaml beside the file of the settings, if there is one",
 		field: func(c *config) any { return &c.PolicyFile },
 	}, {
 		key: "legacy_defaults", fallback: "false",
 		help:  "let in as well whom the rules let in by default before Xena",
 		field: func(c *config) any { return &c.LegacyDefaults },
 	}, {
-		key:   "data_dir",
+		key: "data_dir", path: true,
 		help:  "folder of the private PostgreSQL; empty: the usual place for data",
 		field: func(c *config) any { return &c.DataDir },
 	}, {
-		key: "pg_bin", rule: programs,
+		key: "pg_bin", path: true, rule: programs,
 		help:  "folder of PostgreSQL's programs; empty: look for them",
 		field: func(c *config) any { return &c.PGBin },
 	}, {
@@ -179,7 +180,7 @@ var messagingSettings = []setting{
 		help:  "show the MD5 checksum of each message's body",
 		field: func(c *config) any { return &c.EnableChecksum },
 	}, {
-		key: "encryption_keys_file", rule: masterKeys,
+		key: "encryption_keys_file", path: true, rule: masterKeys,
 		help:  "file of master keys for queues that encrypt, the active one first; empty: none may",
 		field: func(c *config) any { return &c.EncryptionKeysFile },
 	}, {
@@ -196,7 +197,7 @@ var messagingSettings = []setting{
 		help:  "what signed URLs are signed with, Zaqar's if they are to stay good; empty: a random key, kept in the database",
 		field: func(c *config) any { return &c.SignedURLSecretKey },
 	}, {
-		key:   "signed_url_secret_key_file",
+		key: "signed_url_secret_key_file", path: true,
 		help:  "file with the signed_url_secret_key",
 		field: func(c *config) any { return &c.SignedURLSecretKeyFile },
 	},

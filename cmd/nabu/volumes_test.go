@@ -45,12 +45,12 @@ translations:
 		t.Errorf("text %q", text)
 	}
 	for says, settings := range map[string]string{
-		"message_ttl must be between":           "message_ttl: 0",
-		"message_reap_interval must be between": "message_reap_interval: 0",
-		"osapi_max_limit (file":                 "osapi_max_limit: 0",
-		"volume_listen (file":                   "volume_listen: 8776",
-		"volume_public_endpoint (file":          "volume_public_endpoint: /volume",
-		"user_message_catalogue: /nothing/here": "user_message_catalogue: /nothing/here",
+		"message_ttl (file":            "message_ttl: 0",
+		"message_reap_interval (file":  "message_reap_interval: 0",
+		"osapi_max_limit (file":        "osapi_max_limit: 0",
+		"volume_listen (file":          "volume_listen: 8776",
+		"volume_public_endpoint (file": "volume_public_endpoint: /volume",
+		"nabu.yaml): /nothing/here":    "user_message_catalogue: /nothing/here",
 	} {
 		if _, _, err := load(t, nil, nil, settings); exitCode(err) != exitMisconfigured || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, which does not say %q", settings, err, says)

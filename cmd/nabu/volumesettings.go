@@ -61,7 +61,7 @@ var volumeSettings = []setting{
 		help:  "what others than administrators may filter user messages by, with commas between; with ~ at the end for parts as well",
 		field: func(c *config) any { return &c.Volumes.Filters },
 	}, {
-		key:   "user_message_catalogue",
+		key: "user_message_catalogue", path: true,
 		help:  "file with actions and details of other services, and with texts in other languages, as YAML or JSON; empty: what nabu ships",
 		field: func(c *config) any { return &c.Volumes.Catalogue },
 	}, {

@@ -27,7 +27,7 @@ var workerSettings = []setting{
 		help:  "nabu that nabu worker works for; both its APIs answer there",
 		field: func(c *config) any { return &c.Worker.Endpoint },
 	}, {
-		key:   "worker_dir",
+		key: "worker_dir", path: true,
 		help:  "folder of nabu worker, for downloads and, where there is no image service, for images; empty: worker in the usual place for data",
 		field: func(c *config) any { return &c.Worker.Dir },
 	}, {
