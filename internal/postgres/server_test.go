@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,8 +168,13 @@ func TestAttachToAHolderWithoutServerIsRefused(t *testing.T) {
 	l, err := takeLock(cfg.DataDir, cluster{dataDir: cfg.DataDir}.lockFile(), "nabu replay")
 	check(t, err)
 	defer l.release()
+	var said strings.Builder
+	cfg.Log, cfg.WaitLock = slog.New(slog.NewTextHandler(&said, nil)), 100*time.Millisecond
 	_, err = Attach(context.Background(), cfg)
 	contains(t, err, "in use by nabu replay (pid ")
+	if strings.Count(said.String(), "waiting until another nabu leaves") != 1 || !strings.Contains(said.String(), "nabu replay (pid ") {
+		t.Errorf("the log says %q", said.String())
+	}
 }
 
 func TestKilledNabuTakesItsServerAlong(t *testing.T) {

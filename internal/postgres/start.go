@@ -80,7 +80,11 @@ func open(ctx context.Context, cfg Config, held func(cluster) *Server) (*Server,
 	err = until(ctx, cfg.WaitLock, func() (bool, error) {
 		l, err := takeLock(dataDir, c.lockFile(), cfg.Program)
 		if errors.Is(err, ErrInUse) {
+			told := inUse != nil
 			inUse, s = err, held(c)
+			if s == nil && !told {
+				cfg.Log.Info("waiting until another nabu leaves the data folder", "at_most", cfg.WaitLock.String(), "reason", err)
+			}
 			return s != nil, nil
 		}
 		if err != nil {
