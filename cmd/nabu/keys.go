@@ -212,6 +212,10 @@ func (d *destroying) run(ctx context.Context, app, owner string) (err error) {
 		return misconfigured(err)
 	}
 	defer func() { err = errors.Join(err, read.Close()) }()
+	views := &projections.Views{DB: read}
+	if err := d.mustExist(ctx, views); err != nil {
+		return err
+	}
 	executor := commands.NewExecutor(commands.Config{
 		DB: write, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler),
@@ -225,10 +229,23 @@ func (d *destroying) run(ctx context.Context, app, owner string) (err error) {
 		return err
 	}
 	d.keys = len(destroyed)
-	if err := d.clear(ctx, executor, &projections.Views{DB: read}); err != nil {
+	if err := d.clear(ctx, executor, views); err != nil {
 		return err
 	}
 	return forgetOldRows(ctx, owner)
+}
+
+// mustExist refuses a queue that is not there and has left no keys behind.
+func (d *destroying) mustExist(ctx context.Context, views *projections.Views) error {
+	stored, err := sealing.List(ctx, views.DB, d.queue.Project, d.queue.Name)
+	if err != nil || len(stored) > 0 {
+		return err
+	}
+	_, exists, err := views.Queue(ctx, d.queue)
+	if err == nil && !exists {
+		return fmt.Errorf("project %s has no queue %s, and none has left keys behind", d.queue.Project, d.queue.Name)
+	}
+	return err
 }
 
 // clearPage is how many messages are deleted at once.

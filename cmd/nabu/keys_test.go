@@ -106,6 +106,7 @@ func TestServeWantsTheMasterKeysThatAreInUse(t *testing.T) {
 		"no file":            {append(serve, "--encryption-keys-file", "/nowhere"), exitMisconfigured, "encryption_keys_file"},
 		"to rotate":          {[]string{"keys", "rotate", "--data-dir", data}, exitMisconfigured, "encryption_keys_file"},
 		"no yes":             {[]string{"keys", "destroy", "q", "--project", "p1", "--data-dir", data}, exitUsage, "--yes"},
+		"not that queue":     {[]string{"keys", "destroy", "misspelt", "--project", "p1", "--yes", "--data-dir", data}, exitFailure, "project p1 has no queue misspelt"},
 		"no project":         {[]string{"keys", "destroy", "q", "--yes", "--data-dir", data}, exitUsage, "project"},
 		"no queue":           {[]string{"keys", "destroy", "--project", "p1"}, exitUsage, "QUEUE"},
 		"a bad id":           {[]string{"keys", "generate", "a b"}, exitUsage, "letters"},
