@@ -64,8 +64,8 @@ func newPolicyShow(environ environment) *cobra.Command {
 		Use:   "show",
 		Short: "Show what clients can ask for, by which rule, and what that rule checks",
 		Long: `Show what clients can ask for, by which rule of the policy, what that rule checks, and the
-line of the policy's file that says so. Rules that stand alone at the end are named by others, or
-belong to APIs that nabu does not have yet.`,
+line of the policy's file that says so. Rules that stand alone at the end are named by others; of
+those with "none yet" no API asks for them yet.`,
 		Args: noArguments,
 	}
 	form := addForm(c.Flags())
@@ -87,7 +87,8 @@ type shownRule struct {
 	Path   string `json:"path,omitempty"`
 	Rule   string `json:"rule,omitempty"` // empty: there is none, everybody may
 	Check  string `json:"check"`
-	Line   int    `json:"line,omitempty"` // of the file; 0: it is the default
+	Line   int    `json:"line,omitempty"`  // of the file; 0: it is the default
+	Later  bool   `json:"later,omitempty"` // no API asks for it yet
 }
 
 func writePolicy(out io.Writer, f form, p *policy.Policy) error {
@@ -101,7 +102,7 @@ func writePolicy(out io.Writer, f form, p *policy.Policy) error {
 	}
 	for _, r := range p.Rules() {
 		if !slices.ContainsFunc(shown, func(s shownRule) bool { return s.Rule == r.Name }) {
-			shown = append(shown, shownRule{Rule: r.Name, Check: r.Check, Line: r.Line})
+			shown = append(shown, shownRule{Rule: r.Name, Check: r.Check, Line: r.Line, Later: isForLater(r)})
 		}
 	}
 	if f == asJSON {
@@ -125,6 +126,9 @@ func (s shownRule) row() []string {
 	if check == "" && s.Rule != "" {
 		check = `""`
 	}
+	if s.Later {
+		s.API = "none yet"
+	}
 	row := []string{s.API, s.Method, s.Path, s.Rule, check, from}
 	for i := range row {
 		if row[i] == "" {
@@ -143,6 +147,7 @@ is an error, with the rule and the place. What can hardly be meant is only told.
 		Args: noArguments,
 	}
 	file := c.Flags().String("file", "", "check this file instead of policy_file")
+	strict := c.Flags().Bool("strict", false, "end with code 1 if there are warnings")
 	form := addForm(c.Flags())
 	addSettings(c, policyFiles...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -159,7 +164,14 @@ is an error, with the rule and the place. What can hardly be meant is only told.
 		if err != nil {
 			return err
 		}
-		return writeVerdict(c.OutOrStdout(), *form, cfg.PolicyFile, cfg.policy)
+		v := judge(cfg.PolicyFile, cfg.policy)
+		if err := v.write(c.OutOrStdout(), *form); err != nil {
+			return err
+		}
+		if *strict && len(v.Warnings) > 0 {
+			return fmt.Errorf("the policy's file has %s", count(len(v.Warnings), "warning"))
+		}
+		return nil
 	}
 	return c
 }
@@ -168,26 +180,45 @@ is an error, with the rule and the place. What can hardly be meant is only told.
 type policyVerdict struct {
 	File     string   `json:"file"`  // empty: there is none
 	Rules    int      `json:"rules"` // that the file has
-	Asked    int      `json:"asked"` // of these nabu itself asks for
+	Asked    int      `json:"asked"` // of these nabu's APIs ask for
 	Warnings []string `json:"warnings"`
 }
 
-func writeVerdict(out io.Writer, f form, file string, p *policy.Policy) error {
+// isAsked tells whether something that clients can ask for obeys the rule.
+func isAsked(rule string) bool {
+	return slices.ContainsFunc(http.Routes(), func(r http.Route) bool { return r.Rule == rule })
+}
+
+// isForLater tells whether the rule belongs to an API that nabu does not have yet. Rules
+// that others name have no colon.
+func isForLater(r *policy.Rule) bool {
+	return r.Known && strings.Contains(r.Name, ":") && !isAsked(r.Name)
+}
+
+// judge says what can be said of a file. An empty name: there is none.
+func judge(file string, p *policy.Policy) policyVerdict {
 	v := policyVerdict{File: file, Warnings: append([]string{}, p.Warnings()...)}
 	for _, r := range p.Rules() {
 		if r.Line > 0 {
 			v.Rules++
-			if r.Known {
+			if isAsked(r.Name) {
 				v.Asked++
+			}
+			if isForLater(r) {
+				v.Warnings = append(v.Warnings, fmt.Sprintf("no API asks for rule %q yet", r.Name))
 			}
 		}
 	}
+	return v
+}
+
+func (v policyVerdict) write(out io.Writer, f form) error {
 	if f == asJSON {
 		return writeJSON(out, v)
 	}
 	text := "there is no file: the defaults hold"
 	if v.File != "" {
-		text = fmt.Sprintf("%s: %s, of which nabu asks for %d", v.File, count(v.Rules, "rule"), v.Asked)
+		text = fmt.Sprintf("%s: %s, of which APIs ask for %d", v.File, count(v.Rules, "rule"), v.Asked)
 	}
 	for _, warning := range v.Warnings {
 		text += "\nwarning: " + warning

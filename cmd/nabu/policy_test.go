@@ -132,7 +132,7 @@ func TestPolicyShow(t *testing.T) {
 		"image DELETE /v2/tasks/:task tasks_api_access rule:context_is_admin default",
 		"image GET /v2/schemas/task - - -",
 		"volume DELETE /v3/:project/messages/:message message:delete role:admin or (role:member and project_id:%(project_id)s) default",
-		"- - - event:list role:admin or (role:audit_viewer and project_id:%(project_id)s) or (role:manager and project_id:%(project_id)s) default",
+		"none yet - - event:list role:admin or (role:audit_viewer and project_id:%(project_id)s) or (role:manager and project_id:%(project_id)s) default",
 	} {
 		if !words[want] {
 			t.Errorf("%s is not shown", want)
@@ -154,13 +154,25 @@ func TestPolicyCheck(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), wrong+": line 1, column 18: rule \"queues:create\": character 1: \"member\" is no check") || exitCode(err) != exitMisconfigured {
 		t.Errorf("code %d: %v", exitCode(err), err)
 	}
-	want := right + ": 3 rules, of which nabu asks for 1\nwarning: rule \"membre\" is never asked for\n"
+	want := right + ": 3 rules, of which APIs ask for 1\nwarning: rule \"membre\" is never asked for\n"
 	if got := printed(t, "policy", "check", "--config", settings, "--file", right); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
 	var v policyVerdict
 	if err := json.Unmarshal([]byte(printed(t, "policy", "check", "--file", right, "-o", "json")), &v); err != nil || v.Rules != 3 || v.Asked != 1 || len(v.Warnings) != 1 {
 		t.Errorf("%+v, error %v", v, err)
+	}
+	err = run(t.Context(), []string{"policy", "check", "--file", right, "--strict"}, cleanEnviron(), &bytes.Buffer{})
+	if exitCode(err) != exitFailure || err.Error() != "the policy's file has 1 warning" {
+		t.Errorf("strictly it says %v", err)
+	}
+	later := policyFile(t, folder, "later.yaml", "\"pools:create\": role:admin\n\"admin_or_owner\": role:admin\n")
+	want = later + ": 2 rules, of which APIs ask for 0\nwarning: no API asks for rule \"pools:create\" yet\n"
+	if got := printed(t, "policy", "check", "--file", later); got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+	if got := printed(t, "policy", "show", "--policy-file", later); strings.Count(got, "\nnone yet ") < 10 || strings.Contains(got, "none yet  -       -  admin_or_owner") {
+		t.Errorf("shown as\n%s", got)
 	}
 	if got := printed(t, "policy", "check", "--config", policyFile(t, t.TempDir(), "nabu.yaml", "")); got != "there is no file: the defaults hold\n" {
 		t.Error(got)
