@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,9 @@ type service struct {
 func serve(ctx context.Context, cfg config, environ environment, log *slog.Logger) error {
 	if err := checkExposure(ctx, cfg); err != nil {
 		return err
+	}
+	if cfg.AuthStrategy == noAuth && (cfg.InsecureNoAuth || cfg.Env == production) {
+		log.Warn("with auth_strategy noauth nabu believes whatever a request says of its project, user and roles", "insecure_noauth", cfg.InsecureNoAuth, "env", cfg.Env)
 	}
 	// First, so that a second start by mistake changes nothing. Who asks already waits.
 	listener, err := cfg.listen(ctx)
@@ -168,7 +172,8 @@ func (s *service) answer(listener listeners, news *commands.News, signingKey sig
 	for _, its := range listener.alone {
 		s.log.Info("serving the "+its.name+" by itself", "url", "http://"+its.Addr().String())
 	}
-	s.log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String(), "version", version())
+	s.log.Info(bench.ReadyMessage, "url", "http://"+listener.Addr().String(), "version", version(),
+		"auth_strategy", s.AuthStrategy, "policy_file", cmp.Or(s.PolicyFile, "none"))
 	return nil
 }
 

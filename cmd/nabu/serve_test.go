@@ -284,6 +284,23 @@ func TestAPoolerIsSeen(t *testing.T) {
 	}
 }
 
+// TestTheLogTellsWhoIsBelieved: at the start, and more loudly where others reach nabu.
+func TestTheLogTellsWhoIsBelieved(t *testing.T) {
+	t.Parallel()
+	data := newDataDir(t)
+	for _, test := range []struct {
+		args  []string
+		warns bool
+	}{{nil, false}, {[]string{"--insecure-noauth"}, true}, {[]string{"--env", "production", "--allow-private-postgres"}, true}} {
+		r := start(t, append(test.args, "--data-dir", data)...)
+		r.end()
+		log := r.logged()
+		if !strings.Contains(log, `"auth_strategy":"noauth","policy_file":"none"`) || strings.Contains(log, "believes whatever a request says") != test.warns {
+			t.Errorf("with %v the log is\n%s", test.args, log)
+		}
+	}
+}
+
 // TestAStartOnABusyPortChangesNothing: it takes no step of the schema.
 func TestAStartOnABusyPortChangesNothing(t *testing.T) {
 	t.Parallel()
