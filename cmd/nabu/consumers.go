@@ -175,7 +175,7 @@ func showConsumers(consumers []eventstore.Consumer, parked []eventstore.Parked) 
 }
 
 func writeConsumers(out io.Writer, consumers []eventstore.Consumer, parked []eventstore.Parked) error {
-	rows := [][]string{{"consumer", "position", "behind", "since", "parked", "since"}}
+	rows := [][]string{{"consumer", "position", "behind", "behind since", "parked", "parked since"}}
 	for _, c := range consumers {
 		rows = append(rows, []string{
 			c.Name, fmt.Sprint(c.Position), count(int(c.Events), "event"), ageText(c.Age), fmt.Sprint(c.Parked), ageText(c.ParkedAge),

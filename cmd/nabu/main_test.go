@@ -82,6 +82,8 @@ func TestExitCodes(t *testing.T) {
 	}{
 		"an unknown command":            {[]string{"serv"}, exitUsage, "did you mean serve?"},
 		"an unknown command of a group": {[]string{"migrate", "upp"}, exitUsage, "did you mean up?"},
+		"a command like no other":       {[]string{"frobnicate"}, exitUsage, "nabu --help shows them all"},
+		"a word for a number":           {[]string{"events", "--from", "x"}, exitUsage, `--from must be a whole number, not "x"`},
 		"an unknown flag":               {[]string{"serve", "--lisen", "x"}, exitUsage, "did you mean --listen?"},
 		"a flag without its value":      {[]string{"serve", "--listen"}, exitUsage, "--listen"},
 		"a word too many":               {[]string{"serve", "now"}, exitUsage, "takes no arguments"},

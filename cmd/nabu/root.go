@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -50,7 +51,7 @@ func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 			}
 		}
 		same := func(name string) string { return name }
-		return misused(fmt.Errorf("unknown command %q of %s%s", args[0], c.CommandPath(), suggestion(args[0], names, same)))
+		return misused(fmt.Errorf("unknown command %q of %s%s; %[2]s --help shows them all", args[0], c.CommandPath(), suggestion(args[0], names, same)))
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	return c
@@ -64,8 +65,11 @@ func noArguments(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// explainFlag suggests the flag that was meant.
+// explainFlag says what a flag must be, and suggests the one that was meant.
 func explainFlag(c *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && strings.HasPrefix(bad.GetFlag().Value.Type(), "int") {
+		return misused(fmt.Errorf("--%s must be a whole number, not %q", bad.GetFlag().Name, bad.GetValue()))
+	}
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedShortnames() != "" {
 		return misused(err)

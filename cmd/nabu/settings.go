@@ -94,7 +94,7 @@ var serviceSettings = []setting{
 		field: func(c *config) any { return &c.Listen },
 	}, {
 		key: "env", fallback: "development", rule: oneOf("development", production),
-		help:  "production refuses the private PostgreSQL",
+		help:  "production: nabu does not start with its private PostgreSQL, which nobody backs up, unless allow_private_postgres says so",
 		field: func(c *config) any { return &c.Env },
 	}, {
 		key: "auth_strategy", fallback: noAuth, rule: oneOf(noAuth),
@@ -110,7 +110,7 @@ var serviceSettings = []setting{
 		field: func(c *config) any { return &c.PolicyFile },
 	}, {
 		key: "legacy_defaults", fallback: "false",
-		help:  "let in as well whom the rules let in by default before Xena",
+		help:  "add to the default rules what OpenStack allowed before its release Xena; rules in policy_file stay as they are",
 		field: func(c *config) any { return &c.LegacyDefaults },
 	}, {
 		key: "data_dir", path: true,
@@ -134,7 +134,7 @@ var serviceSettings = []setting{
 		field: func(c *config) any { return &c.DirectDatabaseURL },
 	}, {
 		key: "max_connections", fallback: "16", rule: between(8, 1000),
-		help:  "most connections to the database; one writes, six are for the feed",
+		help:  "most connections of this nabu to the database: one to write, six to follow the history, the others to read; several nabus need as many each",
 		field: func(c *config) any { return &c.MaxConnections },
 	}, {
 		key: "shutdown_timeout", fallback: "30s", rule: positive,

@@ -50,7 +50,7 @@ var volumeSettings = []setting{
 		field: func(c *config) any { return &c.Volumes.MessageTTL },
 	}, {
 		key: "message_reap_interval", fallback: "86400",
-		help:  "seconds between looks for user messages that are not guaranteed any more, which end by that",
+		help:  "seconds between two rounds that delete the user messages whose message_ttl is over",
 		field: func(c *config) any { return &c.Volumes.MessageReapInterval },
 	}, {
 		key: "osapi_max_limit", fallback: "1000", rule: between(1, 100_000),
