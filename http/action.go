@@ -256,7 +256,7 @@ func (o *order) account(took time.Duration) {
 			slog.String("action", o.name()),
 			slog.Int("status", o.status),
 			slog.Int("bytes", len(o.out)),
-			slog.Duration("took", took),
+			slog.Float64("seconds", took.Seconds()),
 			slog.String("from", o.handshake.RemoteAddr))
 	}
 }

@@ -275,6 +275,9 @@ func discardBody(r *http.Request) {
 	_, _ = io.CopyN(io.Discard, r.Body, maxDiscarded)
 }
 
+// watched are the routes that programs which watch nabu ask every few seconds.
+var watched = []string{"/healthz", "/readyz", "/metrics"}
+
 // account keeps count of a request that was answered.
 func (s *Server) account(c echo.Context, took time.Duration) {
 	status := c.Response().Status
@@ -284,13 +287,17 @@ func (s *Server) account(c echo.Context, took time.Duration) {
 		route.operation.record(status, took, requestID(c))
 	}
 	if s.LogRequests {
-		s.Log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
+		level := slog.LevelInfo
+		if slices.Contains(watched, c.Path()) {
+			level = slog.LevelDebug
+		}
+		s.Log.LogAttrs(c.Request().Context(), level, "request",
 			slog.String("request_id", requestID(c)),
 			slog.String("method", c.Request().Method),
 			slog.String("path", c.Request().URL.Path),
 			slog.Int("status", status),
 			slog.Int64("bytes", c.Response().Size),
-			slog.Duration("took", took),
+			slog.Float64("seconds", took.Seconds()),
 			slog.String("from", c.RealIP()))
 	}
 }

@@ -360,6 +360,10 @@ func TestRequestLog(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(cfg *Config) { cfg.LogRequests = true })
 	got := a.call("GET", "/v2/queues/q", ``, 200, "X-Auth-Token", "secret")
+	a.call("GET", "/healthz", ``, 200)
+	if log := a.log.String(); strings.Contains(log, "healthz") || !strings.Contains(log, " seconds=0.") {
+		t.Errorf("log: %s", log)
+	}
 	if log := a.log.String(); !strings.Contains(log, got.header.Get("X-OpenStack-Request-Id")) || !strings.Contains(log, "status=200") || strings.Contains(log, "secret") {
 		t.Fatalf("log: %s", log)
 	}
