@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -105,6 +106,15 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 	head, err := eventstore.ReadHead(ctx, db)
 	if err != nil {
 		return err
+	}
+	if a.Stream != "" {
+		version, _, err := eventstore.StreamEnd(ctx, db, a.Stream, math.MaxInt64)
+		if err != nil {
+			return err
+		}
+		if version == 0 {
+			c.PrintErrf("There is no stream %s yet.\n", a.Stream)
+		}
 	}
 	a.After = max(a.from-1, 0)
 	if a.from < 0 {

@@ -27,6 +27,20 @@ func show(t *testing.T, data string, args ...string) string {
 	return out.String()
 }
 
+// showWith returns what a command shows, and what it says beside that.
+func showWith(t *testing.T, data string, args ...string) (shown, said string) {
+	t.Helper()
+	var out, beside bytes.Buffer
+	root := newRoot(cleanEnviron())
+	root.SetArgs(append(args, "--data-dir", data))
+	root.SetOut(&out)
+	root.SetErr(&beside)
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return out.String(), beside.String()
+}
+
 // shownPositions are those of JSON lines.
 func shownPositions(t *testing.T, lines string) []int64 {
 	t.Helper()
@@ -52,6 +66,12 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 	r.ask("PUT", "/v2/queues/bills", `{"colour": "red"}`, 201, "X-Openstack-Request-Id", global) // 5
 	popped := r.call("DELETE", "/v2/queues/orders/messages?pop=1", "", 200)
 
+	if out, said := showWith(t, data, "events", "--stream", "queue/p1/ordres"); out != "" || said != "There is no stream queue/p1/ordres yet.\n" {
+		t.Errorf("of a stream that is not there it shows %q and says %q", out, said)
+	}
+	if _, said := showWith(t, data, "events", "--stream", "queue/p1/orders"); said != "" {
+		t.Errorf("of a stream that is there it says %q", said)
+	}
 	var first shownEvent
 	if err := json.Unmarshal([]byte(show(t, data, "events", "--limit", "1")), &first); err != nil || first.RequestID == "" {
 		t.Fatalf("%+v, %v", first, err)
