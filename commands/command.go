@@ -68,7 +68,7 @@ type Needs struct {
 // short tells whether the command can be decided on what the short way knows: the queue,
 // and its messages and claims.
 func (n Needs) short() bool {
-	return n.Timeless || n.Sweep == 0 && !n.Produces && (len(n.Messages) > 0 || n.Claim != domain.ClaimID{} || n.Free > 0)
+	return n.Timeless || n.Sweep == 0 && !n.Produces && n.Tells == nil && (len(n.Messages) > 0 || n.Claim != domain.ClaimID{} || n.Free > 0)
 }
 
 // Request is what the executor has to know of the request a command came with.

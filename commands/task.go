@@ -88,6 +88,33 @@ func (c SweepTasks) Decide(s *State, at domain.Moment) (swept bool, events []dom
 	return len(events) > 0, s.tell(c.Rules, events, at), nil
 }
 
+// SweepLostTasks asks for what the end of claims has made of tasks in processing: their worker
+// is lost, also if nobody claims any more. The answer tells whether there were some.
+type SweepLostTasks struct {
+	Queue    domain.QueueID     // that hands them out
+	Messages []domain.MessageID // that do
+	Rules    domain.TaskRules
+}
+
+// Needs: the messages, and by them the tasks.
+func (c SweepLostTasks) Needs() Needs {
+	return Needs{
+		Queue: c.Queue, Messages: c.Messages, Tells: &c.Rules, Rank: Frees, Size: 3 * rowSize * len(c.Messages),
+	}
+}
+
+// Decide does as a claim would that finds those of the messages that nobody holds.
+func (c SweepLostTasks) Decide(s *State, at domain.Moment) (swept bool, events []domain.Event, err error) {
+	var free []domain.Message
+	for _, id := range c.Messages {
+		if m := s.Message(c.Queue, id); m != nil && m.Holder(at.Time) == (domain.ClaimID{}) {
+			free = append(free, *m)
+		}
+	}
+	events = s.Queue(c.Queue).LoseTasks(c.Queue, free, s.taskOf, c.Rules, at.Time)
+	return len(events) > 0, s.tell(c.Rules, events, at), nil
+}
+
 // tasking is what a batch knows of tasks.
 type tasking struct {
 	rules domain.TaskRules // of those that claims and pops hand out
@@ -160,7 +187,7 @@ func (e *Executor) loadTasks(ctx context.Context, w *work) error {
 			handsOut = append(handsOut, p.needs.Queue)
 		}
 	}
-	handed := s.mayBeHanded(handsOut)
+	handed := append(w.handing(), s.mayBeHanded(handsOut)...)
 	if len(ids)+len(handed) > 0 {
 		found, err := e.Loader.Tasks(ctx, e.conn, ids, handed)
 		if err != nil {
@@ -175,6 +202,16 @@ func (e *Executor) loadTasks(ctx context.Context, w *work) error {
 		return nil
 	}
 	return e.loadTaskQueues(ctx, w, rules)
+}
+
+// handing are messages whose tasks commands of the batch are about.
+func (w *work) handing() (handed []domain.MessageID) {
+	for _, p := range w.commands {
+		if p.needs.Tells != nil {
+			handed = append(handed, p.needs.Messages...)
+		}
+	}
+	return handed
 }
 
 // mayBeHanded are the messages that commands of the batch may take out of queues that hand

@@ -133,6 +133,17 @@ func (q Queue) PopTasks(id QueueID, limit int, free []Message, task TaskOf, r Ta
 	return chosen.kept, events, len(chosen.dropped) > 0
 }
 
+// LoseTasks decides what becomes of tasks whose worker's claim is over and that nobody has
+// claimed since, as a claim would that finds them: each is pending again, or fails. free are
+// messages that nobody holds. One that the dead letter queue is to get stays where it is, for
+// the next claim to move it.
+func (q Queue) LoseTasks(id QueueID, free []Message, task TaskOf, r TaskRules, now time.Time) []Event {
+	now = now.UTC()
+	most, _ := q.DeadLettering()
+	chosen := r.choose(free, len(free), most, task, now)
+	return q.settle(id, chosen, chosen.kept, task, now)
+}
+
 // settle records what was chosen besides the taking: what is dropped, and what becomes of
 // the tasks. One that is handed out again is pending until its message ends.
 func (q Queue) settle(id QueueID, chosen choice, taken []Message, task TaskOf, now time.Time) []Event {

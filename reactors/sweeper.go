@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,10 @@ type Sweepables interface {
 	// DueTasks lists tasks that are past their deadline or have expired, by their owners, at
 	// most so many.
 	DueTasks(ctx context.Context, most int) (map[string][]domain.TaskID, error)
+	// LostTasks looks for tasks in processing whose worker's claim is over: the messages that
+	// hand them out, by queue. It looks at what has ended since the last look.
+	LostTasks(ctx context.Context, rules domain.TaskRules, last projections.TaskLook) (
+		map[domain.QueueID][]domain.MessageID, projections.TaskLook, error)
 	// ExpiredUserMessages lists user messages that are not guaranteed any more, by their
 	// projects, at most so many.
 	ExpiredUserMessages(ctx context.Context, most int) (map[string][]domain.UserMessageID, error)
@@ -56,7 +61,8 @@ const (
 )
 
 // Sweeper removes rows that nobody can see any more, keeps the counts near the ends of the
-// queues, and lets tasks fail that are past their deadline. But for these, nothing but room
+// queues, and sees to it that tasks end: those that are past their deadline fail, and those whose
+// worker has let its claim end fail or are pending again. But for these, nothing but room
 // and the cost of stats depends on it.
 type Sweeper struct {
 	Executor *commands.Executor
@@ -67,6 +73,7 @@ type Sweeper struct {
 	ReapUserMessages time.Duration
 
 	reaped time.Time // when they last were
+	tasks  projections.TaskLook
 	wake   chan struct{}
 
 	mu     sync.Mutex
@@ -123,6 +130,9 @@ func (s *Sweeper) Run(ctx context.Context) {
 
 // Sweep sweeps what there is now, and returns when there is nothing left.
 func (s *Sweeper) Sweep(ctx context.Context) error {
+	if err := s.sweepLostTasks(ctx); err != nil { // before the claims are swept that tell of them
+		return err
+	}
 	for again := true; again; {
 		queues, err := s.Views.Sweepable(ctx, sweepBatch)
 		if err != nil {
@@ -209,6 +219,25 @@ func (s *Sweeper) sweepTasks(ctx context.Context) error {
 			again = again || swept
 		}
 	}
+	return nil
+}
+
+// sweepLostTasks lets tasks be pending again, or fail, whose worker has let its claim end. What
+// it has seen it does not look at again, so it goes on only when all of it was swept.
+func (s *Sweeper) sweepLostTasks(ctx context.Context) error {
+	lost, look, err := s.Views.LostTasks(ctx, s.Executor.Tasks, s.tasks)
+	if err != nil {
+		return err
+	}
+	for queue, messages := range lost {
+		for some := range slices.Chunk(messages, sweepBatch) {
+			cmd := commands.SweepLostTasks{Queue: queue, Messages: some, Rules: s.Executor.Tasks}
+			if _, err := s.sweep(ctx, queue.Project, cmd); err != nil {
+				return err
+			}
+		}
+	}
+	s.tasks = look
 	return nil
 }
 

@@ -34,6 +34,7 @@ func TestEveryTaskEndsOnce(t *testing.T) {
 		if rapid.Bool().Draw(rt, "one works to the end") {
 			w.workToTheEnd()
 		}
+		w.dieOut()
 		w.waitForTheEnd()
 		w.check()
 	})
@@ -51,6 +52,9 @@ type taskWalk struct {
 	lost  []worker
 	names int
 	from  int64 // the position behind which the walk began
+	// unclaimed are tasks that may have been begun without a claim: their message was given
+	// back before, or popped.
+	unclaimed map[domain.TaskID]bool
 }
 
 // worker is one that works on a task, or on none.
@@ -71,7 +75,7 @@ func newTaskWalk(h *house, rt *rapid.T) *taskWalk {
 	rules.ProcessingTimeout = time.Hour
 	h.workBy(rules)
 	run(h, commands.DeleteQueue{Queue: handOut}) // a walk that failed may have left something
-	w := &taskWalk{house: h, rt: rt, rules: rules, from: h.head()}
+	w := &taskWalk{house: h, rt: rt, rules: rules, from: h.head(), unclaimed: map[domain.TaskID]bool{}}
 	for range 3 {
 		w.workers = append(w.workers, w.newWorker())
 	}
@@ -135,6 +139,7 @@ func (w *taskWalk) work(its *worker) {
 	case "delete", "delete early":
 		w.delete(its)
 	case "release":
+		w.unclaimed[its.task] = w.unclaimed[its.task] || !its.begun
 		run(w.house, commands.ReleaseClaim{Queue: handOut, Claim: its.claim})
 		w.lost = append(w.lost, *its)
 		*its = worker{name: its.name}
@@ -272,6 +277,29 @@ func (w *taskWalk) workToTheEnd() {
 	}
 	if left, err := w.views.Stats(context.Background(), handOut); err != nil || left.Total > 0 {
 		w.rt.Fatalf("%d messages are left, %v", left.Total, err)
+	}
+}
+
+// dieOut lets all workers die and nobody claim any more. As soon as the claims are over each
+// task has ended or waits, free, for whoever comes; but for those whose message is gone.
+func (w *taskWalk) dieOut() {
+	if rapid.Bool().Draw(w.rt, "sweep while they live") {
+		w.sweep()
+	}
+	w.advance(61 * time.Second)
+	w.sweep()
+	for _, id := range w.made {
+		t := w.task(id)
+		if !t.Exists() || t.Ended() || w.unclaimed[id] {
+			continue
+		}
+		found, err := w.views.MessagesByID(context.Background(), handOut, []domain.MessageID{t.Handed})
+		if err != nil {
+			w.rt.Fatal(err)
+		}
+		if len(found) > 0 && (t.Status != domain.TaskPending || found[0].Claim != uuid.Nil) {
+			w.rt.Fatalf("nobody works any more, and there is %+v, its message claimed by %s", t, found[0].Claim)
+		}
 	}
 }
 
