@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,11 +19,65 @@ func TestTheReadmesConversation(t *testing.T) { converse(t, "../../README.md") }
 func TestTheTour(t *testing.T) { converse(t, "../../docs/tour.md") }
 
 // TestTheWorkersConversation has that of the page for those who write workers.
-func TestTheWorkersConversation(t *testing.T) { converse(t, "../../docs/writing-a-worker.md") }
+// Its settings and its policy stand there first.
+func TestTheWorkersConversation(t *testing.T) {
+	const page = "../../docs/writing-a-worker.md"
+	dir := t.TempDir()
+	blocks := fenced(t, page, "yaml")
+	for i, name := range []string{"nabu.yaml", "policy.yaml"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(blocks[i]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	converse(t, page, "--config", filepath.Join(dir, "nabu.yaml"))
+}
+
+// fenced are the blocks of a page that are in a language.
+func fenced(t *testing.T, page, language string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllSubmatch(text, -1) {
+		blocks = append(blocks, string(found[1]))
+	}
+	return blocks
+}
+
+// linkToFile finds links to files, without those into the web and within a page.
+var linkToFile = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+// TestLinksLeadSomewhere: each relative link of a page leads to a file.
+func TestLinksLeadSomewhere(t *testing.T) {
+	const root = "../.."
+	links := 0
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+		pages, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, link := range linkToFile.FindAllSubmatch(text, -1) {
+				links++
+				if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(link[1]))); err != nil {
+					t.Errorf("%s links to %s, which is not there", page, link[1])
+				}
+			}
+		}
+	}
+	if links < 10 {
+		t.Errorf("found only %d links", links)
+	}
+}
 
 // converse has a page's conversation with a new nabu: its commands, in one shell, must print
 // what stands there, with … for anything.
-func converse(t *testing.T, page string) {
+func converse(t *testing.T, page string, args ...string) {
 	t.Helper()
 	for _, program := range []string{"bash", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -38,7 +93,7 @@ func converse(t *testing.T, page string) {
 		script += command + "\necho; echo '" + mark + "'\n"
 	}
 	dir := newDataDir(t)
-	nabu := start(t, "--data-dir", dir).url
+	nabu := start(t, append(args, "--data-dir", dir)...).url
 	script = strings.NewReplacer("http://127.0.0.1:8888", nabu, "bin/nabu ", built(t)+" ").Replace(script)
 	shell := exec.CommandContext(context.Background(), "bash", "-s")
 	shell.Env = append(os.Environ(), "NABU_DATA_DIR="+dir)

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestTheExampleOfAWorker has it do a task, fail another, and pass over what is no task.
+func TestTheExampleOfAWorker(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3 on this machine")
+	}
+	file := filepath.Join(t.TempDir(), "nabu.yaml")
+	types := "task_types:\n  resize:\n    type: object\n    required: [image_id, size]\n    properties:\n      size: {type: integer, minimum: 1}\n"
+	if err := os.WriteFile(file, []byte(types), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := pyCloud{t, start(t, "--data-dir", newDataDir(t), "--config", file).url}
+	c.call("POST", "/v2/queues/tasks.resize/messages", `{"messages": [{"body": "no task"}]}`, nil)
+	good := c.task(`{"image_id": "i", "size": 3}`)
+	bad := c.task(`{"image_id": "i", "size": 1001}`)
+
+	worker := exec.CommandContext(context.Background(), python, "../../docs/examples/worker.py")
+	worker.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE=resize")
+	var said bytes.Buffer
+	worker.Stdout, worker.Stderr = &said, &said
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = worker.Process.Kill() })
+	if got := c.ended(good); got.Status != "success" || string(got.Result) != `{"image_id": "i", "size": 3}` || got.Message != "2 of 3 GiB" {
+		t.Errorf("the task is %+v", got)
+	}
+	if got := c.ended(bad); got.Status != "failure" || got.Message != "The size must not be above 1000 GiB." {
+		t.Errorf("the task that cannot be done is %+v", got)
+	}
+	var stats struct{ Messages struct{ Total int } }
+	for stats.Messages.Total = 1; stats.Messages.Total > 0; { // the deletion comes after the report
+		c.call("GET", "/v2/queues/tasks.resize/stats", "", &stats)
+	}
+	if err := worker.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.call("POST", "/v2/queues/tasks.resize/messages", `{"messages": [{"body": 1}]}`, nil) // wakes it
+	if err := worker.Wait(); err != nil || !strings.Contains(said.String(), "is no task") {
+		t.Errorf("it ended with %v and said\n%s", err, said.String())
+	}
+}
+
+// pyCloud is a nabu without Keystone.
+type pyCloud struct {
+	*testing.T
+	url string
+}
+
+// pyTask is a task as its user sees it.
+type pyTask struct {
+	ID, Status, Message string
+	Result              json.RawMessage
+}
+
+func (c pyCloud) call(method, path, body string, into any) {
+	c.Helper()
+	r, err := http.NewRequestWithContext(c.Context(), method, c.url+path, strings.NewReader(body))
+	if err != nil {
+		c.Fatal(err)
+	}
+	r.Header.Set("Client-ID", "5a0bdc1c-8f5b-4d6b-9a5e-3c9f1e2d7b60")
+	r.Header.Set("X-Project-Id", "service")
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode >= 300 {
+		c.Fatalf("%s %s: %s %s %v", method, path, answer.Status, text, err)
+	}
+	if into != nil {
+		if err := json.Unmarshal(text, into); err != nil {
+			c.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+func (c pyCloud) task(input string) string {
+	c.Helper()
+	var made pyTask
+	c.call("POST", "/v2/tasks", `{"type": "resize", "input": `+input+`}`, &made)
+	return made.ID
+}
+
+// ended waits for a task's end.
+func (c pyCloud) ended(id string) (its pyTask) {
+	c.Helper()
+	for deadline := time.Now().Add(60 * time.Second); its.Status != "success" && its.Status != "failure"; {
+		if time.Now().After(deadline) {
+			c.Fatalf("never ended: %+v", its)
+		}
+		c.call("GET", "/v2/tasks/"+id, "", &its)
+	}
+	return its
+}
