@@ -18,6 +18,9 @@ func TestTheReadmesConversation(t *testing.T) { converse(t, "../../README.md") }
 // TestTheTour has all conversations of the tour.
 func TestTheTour(t *testing.T) { converse(t, "../../docs/tour.md") }
 
+// TestThePromisesConversation has that of the page of promises.
+func TestThePromisesConversation(t *testing.T) { converse(t, "../../docs/guarantees.md") }
+
 // TestTheWorkersConversation has that of the page for those who write workers.
 // Its settings and its policy stand there first.
 func TestTheWorkersConversation(t *testing.T) {
