@@ -49,6 +49,8 @@ type agent struct {
 	most   time.Duration // that a call may take; 0: callTime
 	done   *journal
 	act    func(context.Context, event) error
+	tries  int            // of an event before it is given up; 0: as many as there can be
+	failed map[string]int // how often, by the ids of events; a new agent begins anew
 	log    func(error)
 
 	queue, project string
@@ -95,8 +97,10 @@ func (a *agent) once(ctx context.Context) error {
 		var e event
 		if err := json.Unmarshal(m.Body, &e); err != nil {
 			a.log(fmt.Errorf("message %s is no event: %w", m.Href, err)) // and stands in the way of those that are
-		} else if err := a.handle(ctx, e); err != nil {
-			return fmt.Errorf("event %s: %w", e.ID, err) // it is claimed again later
+		} else if err := a.handle(ctx, e); err != nil && !a.givesUp(ctx, e) {
+			return fmt.Errorf("event %s: %w", e.ID, err) // it is claimed again later, and those behind it
+		} else if err != nil {
+			a.log(fmt.Errorf("event %s: %w; given up after %d tries", e.ID, err, a.tries))
 		}
 		if err := a.call(ctx, http.MethodDelete, m.Href, "", nil); err != nil {
 			return err
@@ -114,6 +118,23 @@ func (a *agent) handle(ctx context.Context, e event) error {
 		return err
 	}
 	return a.done.add(e.ID)
+}
+
+// givesUp counts a failure, and tells whether it was the last that the event may have. What
+// fails because the agent ends does not count.
+func (a *agent) givesUp(ctx context.Context, e event) bool {
+	if a.tries == 0 || ctx.Err() != nil {
+		return false
+	}
+	if a.failed == nil {
+		a.failed = map[string]int{}
+	}
+	a.failed[e.ID]++
+	if a.failed[e.ID] < a.tries {
+		return false
+	}
+	delete(a.failed, e.ID)
+	return true
 }
 
 func (a *agent) findQueue(ctx context.Context) error {

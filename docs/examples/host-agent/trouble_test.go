@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	stdhttp "net/http"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -65,5 +67,39 @@ func TestWhatIsNoEvent(t *testing.T) {
 	}
 	if len(got) != 1 || got[0] != "evt-2" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestAnEventThatAlwaysFails holds up those behind it, but for so many tries at most.
+func TestAnEventThatAlwaysFails(t *testing.T) {
+	t.Parallel()
+	var deleted []string
+	a := agentOf(t, func(w stdhttp.ResponseWriter, r *stdhttp.Request) {
+		if r.Method == stdhttp.MethodDelete {
+			deleted = append(deleted, r.URL.Path)
+			w.WriteHeader(stdhttp.StatusNoContent)
+			return
+		}
+		_, _ = w.Write([]byte(`{"messages": [{"href": "/1", "body": {"id": "evt-1"}}, {"href": "/2", "body": {"id": "evt-2"}}]}`))
+	})
+	var logged []string
+	a.tries = 3
+	a.log = func(err error) { logged = append(logged, err.Error()) }
+	a.act = func(_ context.Context, e event) error {
+		if e.ID == "evt-1" {
+			return errors.New("never")
+		}
+		return nil
+	}
+	for try := range 3 {
+		if err := a.once(t.Context()); (err == nil) != (try == 2) {
+			t.Errorf("try %d: %v, deleted %v", try, err, deleted)
+		}
+	}
+	if !slices.Equal(deleted, []string{"/1", "/2"}) {
+		t.Errorf("deleted %v", deleted)
+	}
+	if !slices.Equal(logged, []string{"event evt-1: never; given up after 3 tries"}) {
+		t.Errorf("logged %q", logged)
 	}
 }
