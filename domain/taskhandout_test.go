@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -177,9 +178,15 @@ func TestTaskNotices(t *testing.T) {
 		t.Fatalf("%+v, %v", notices, err)
 	}
 	want := `{"event_type":"task.success","payload":{"id":"bfd7115e-756c-4db1-92df-24a3f9935a1d","type":"import","status":"success",` +
-		`"owner":"p1","created_at":"2026-03-01T12:00:00Z","updated_at":"2026-03-01T12:00:00Z","expires_at":"2026-03-03T12:00:00Z"}}`
+		`"owner":"p1","created_at":"2026-03-01T12:00:00Z","updated_at":"2026-03-01T12:00:00Z","expires_at":"2026-03-03T12:00:00Z","message":"","request_id":"req-1"}}`
 	if got := notices[0].Messages[2].Body; got != want {
 		t.Errorf("told %s\nwant %s", got, want)
+	}
+	failed := domain.TaskFailed{Project: "p1", ID: taskID, Cause: domain.TaskReported, Message: "too large"}
+	why, err := told.Notices([]domain.Event{failed}, func(domain.TaskID) domain.Task { return taskAfter(taskCreated, taskBegun) },
+		domain.Moment{Time: noon})
+	if err != nil || len(why) != 1 || !strings.Contains(why[0].Messages[0].Body, `"message":"too large","request_id":"req-1"`) {
+		t.Errorf("%+v, %v", why, err)
 	}
 	gone, err := told.Notices([]domain.Event{domain.TaskExpired{Project: "p1", ID: taskID}},
 		func(domain.TaskID) domain.Task { return taskAfter(taskCreated, taskBegun, taskSucceeded) }, domain.Moment{Time: twoDays})

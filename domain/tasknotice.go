@@ -11,8 +11,8 @@ func TaskEvents(owner string) QueueID { return QueueID{Project: owner, Name: Tas
 // taskTimes is how the API writes times: UTC, to the second.
 const taskTimes = "2006-01-02T15:04:05Z"
 
-// taskNotice is the body of a message that tells of a change. What may be secret of a task
-// is not in it.
+// taskNotice is the body of a message that tells of a change. What may be secret of a task,
+// or very large, is not in it: its input and its result are read where it is.
 type taskNotice struct {
 	Type    string            `json:"event_type"`
 	Payload taskNoticePayload `json:"payload"`
@@ -26,6 +26,9 @@ type taskNoticePayload struct {
 	Created string     `json:"created_at"`
 	Updated string     `json:"updated_at"`
 	Expires *string    `json:"expires_at"` // null: it has not ended
+	// Message and RequestID are nabu's own.
+	Message   string `json:"message"` // how far it has come, or why it failed
+	RequestID string `json:"request_id"`
 }
 
 // taskChanges are what changes are called when they are told, as Glance calls them where it
@@ -46,6 +49,7 @@ func (t Task) notice(e Event) (string, error) {
 	n := taskNotice{Type: taskChanges[e.EventType()], Payload: taskNoticePayload{
 		ID: t.ID, Type: t.Type, Status: t.Status, Owner: t.Owner,
 		Created: t.Created.UTC().Format(taskTimes), Updated: t.Updated.UTC().Format(taskTimes),
+		Message: t.Message, RequestID: t.RequestID,
 	}}
 	if !t.Expires.IsZero() {
 		expires := t.Expires.UTC().Format(taskTimes)
