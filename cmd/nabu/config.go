@@ -169,6 +169,9 @@ func pick(s setting, layers []layer) (text, origin string, err error) {
 			}
 			return "", l.origin(s), fmt.Errorf("must be a %s, not a group", s.kind())
 		default:
+			if s.group {
+				return "", l.origin(s), errors.New("must be a group, or one as JSON, not a list")
+			}
 			return "", l.origin(s), fmt.Errorf("must be a %s, not a list or a group", s.kind())
 		}
 	}

@@ -49,11 +49,14 @@ func TestBadImageSettingsAreNamed(t *testing.T) {
 		"image_listen (file":                        "image_listen: nowhere",
 		"import_allowed_ports (file":                "import_allowed_ports: http",
 		"must be a text, not a group":               "listen: {a: b}",
+		"must be a group, or one as JSON, not a li": "task_types: [transcode]",
 		"image_public_endpoint (file":               "image_public_endpoint: /image",
 	} {
 		_, _, err := load(t, nil, nil, file)
 		if exitCode(err) != exitMisconfigured || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, which does not say %q", file, err, says)
+		} else if strings.Contains(err.Error(), "message_ttl") {
+			t.Errorf("%s: %v, which speaks of another setting", file, err)
 		}
 	}
 }
