@@ -2,10 +2,12 @@ package domain
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -133,13 +135,33 @@ func NewCatalogue(more ...CatalogueFile) (*Catalogue, error) {
 func ParseCatalogue(text []byte) (f CatalogueFile, err error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil {
+	err = dec.Decode(&f)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return f, fmt.Errorf("%s must be %s, not a %s", cmp.Or(wrong.Field, "the file"), kindOf(wrong.Type), kindNames[wrong.Value])
+	}
+	if err != nil {
 		return f, err
 	}
 	if dec.More() {
 		return f, errors.New("there is text behind the end")
 	}
 	return f, nil
+}
+
+// kindOf is what a member of a catalogue has to be, in words for who writes one.
+func kindOf(member reflect.Type) string {
+	switch member.Kind() {
+	case reflect.String:
+		return "a text in quotation marks"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "a group"
+}
+
+// kindNames are what those who write YAML call the kinds of JSON.
+var kindNames = map[string]string{
+	"number": "number", "string": "text", "bool": "truth value", "array": "list", "object": "group",
 }
 
 var (

@@ -57,10 +57,12 @@ translations:
 		}
 	}
 	for catalogue, says := range map[string]string{
-		"services: [{name: SHARE}]":                         "at least one",
-		"translations: [{language: fr, actions: {150: x}}]": "ids must be texts",
-		"texts: {}": "unknown field",
-		"a: [":      "catalogue.yaml",
+		"services: [{name: SHARE}]":                                   "at least one",
+		"translations: [{language: fr, actions: {150: x}}]":           "ids must be texts",
+		"services: [{name: SHARE, actions: [{id: 150, name: COPY}]}]": "services.actions.id must be a text in quotation marks, not a number",
+		"services: SHARE": "services must be a list, not a text",
+		"texts: {}":       "unknown field",
+		"a: [":            "catalogue.yaml",
 	} {
 		if err := os.WriteFile(file, []byte(catalogue), 0o600); err != nil {
 			t.Fatal(err)
