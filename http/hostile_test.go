@@ -134,6 +134,9 @@ func (n *answersByRoute) String() string {
 // answered as nabu's own failure or tells of the inside or of other projects, what is refused
 // is refused in the words of its API, and changes nothing.
 func TestHostile(t *testing.T) {
+	if os.Getenv(replicasVariable) != "" {
+		t.Skip("what is wrong with a request is seen by whoever gets it")
+	}
 	t.Parallel()
 	answers := &answersByRoute{counts: map[string]map[int]int{}}
 	t.Run("routes", func(t *testing.T) {

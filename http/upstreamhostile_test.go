@@ -111,7 +111,7 @@ func TestUpstreamHangs(t *testing.T) {
 		<-release
 	})
 	t.Cleanup(func() { close(release) })
-	a := passesOn(t, upstream)
+	a := passesOn(t, upstream).alone()
 	a.server.idleTransfer = 50 * time.Millisecond
 	for _, prefix := range passingPrefixes {
 		if got := a.call("POST", prefix+"/silent", `body`, 504); !strings.Contains(got.body, "not answer") {

@@ -94,7 +94,7 @@ func (h *house) forwards(service http.Handler, change func(*reactors.ForwarderCo
 	}
 	f := reactors.NewForwarder(cfg)
 	feed := eventstore.NewFeed(eventstore.FeedConfig{
-		DB: h.db, Log: slog.New(slog.DiscardHandler), Poll: time.Millisecond, MaxPause: time.Millisecond, Tries: 1,
+		DB: h.direct(), Log: slog.New(slog.DiscardHandler), Poll: time.Millisecond, MaxPause: time.Millisecond, Tries: 1,
 		Types: map[string][]string{reactors.ForwarderConsumer: reactors.ForwarderTypes},
 		Lead:  map[string]func(context.Context){reactors.ForwarderConsumer: f.Lead},
 	})

@@ -80,7 +80,7 @@ func (h *house) noneOwed() {
 		n, _, err := h.views.WaitingForwards(context.Background())
 		return err == nil && n == 0
 	})
-	err := projections.Checking{DB: h.db, Projections: []projections.Projection{projections.Forwards}, Found: func(d projections.Difference) error {
+	err := projections.Checking{DB: h.direct(), Projections: []projections.Projection{projections.Forwards}, Found: func(d projections.Difference) error {
 		h.Errorf("differs: %+v", d)
 		return nil
 	}}.Run(h.Context())

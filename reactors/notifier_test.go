@@ -168,7 +168,7 @@ func (h *house) waiting() int {
 func (h *house) sound() {
 	h.Helper()
 	found := 0
-	err := projections.Checking{DB: h.db, Found: func(d projections.Difference) error {
+	err := projections.Checking{DB: h.direct(), Found: func(d projections.Difference) error {
 		found++
 		h.Errorf("%+v", d)
 		return nil

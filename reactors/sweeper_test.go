@@ -15,6 +15,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgtest"
+	"nabu/internal/postgres"
 	"nabu/projections"
 	"nabu/reactors"
 )
@@ -60,6 +61,17 @@ func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
 	})
 	h.sweeper = reactors.NewSweeper(h.executor, h.views, slog.New(slog.DiscardHandler))
 	return h
+}
+
+// direct is a pool of connections that no pooler gives to others in between.
+func (h *house) direct() *sql.DB {
+	h.Helper()
+	db, err := postgres.Open(h.url, 4)
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 func (h *house) advance(d time.Duration) {

@@ -14,7 +14,6 @@ import (
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
-	"nabu/internal/postgres"
 	"nabu/projections"
 )
 
@@ -395,12 +394,7 @@ func request(project string) context.Context {
 // checkReadModels fails the test if they are not what the history adds up to.
 func (h *house) checkReadModels() {
 	h.Helper()
-	direct, err := postgres.Open(h.url, 4)
-	if err != nil {
-		h.Fatal(err)
-	}
-	defer func() { _ = direct.Close() }()
-	err = projections.Checking{DB: direct, Projections: projections.Inline, Found: func(d projections.Difference) error {
+	err := projections.Checking{DB: h.direct(), Projections: projections.Inline, Found: func(d projections.Difference) error {
 		h.Errorf("table %s, row %v: live %v, folded %v", d.Table, d.Key, d.Live, d.Folded)
 		return nil
 	}}.Run(h.Context())
