@@ -9,8 +9,6 @@ ARGS     ?=
 TESTFLAGS ?=
 # The clients of make demo: openstack or curl; empty: curl where OpenStack's are missing.
 CLIENTS  ?=
-# How many packages make test has at work at once: more than there are CPUs, for tests wait a lot.
-PACKAGES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 # How long make torture takes, all faults together.
 TORTURE  ?= 10m
 
@@ -57,7 +55,7 @@ demo: build postgres ## show what nabu does, with $(CLIENTS): openstack or curl
 test: deps ## run every test, on private PostgreSQL servers
 	@race=-race; $(has_compiler) || { race=; echo "There is no C compiler: the tests run without the race detector."; }; \
 	begun=$$(date +%s); \
-	$(GO) test $$race -p $(PACKAGES) -shuffle=on -timeout=10m $(TESTFLAGS) ./... || { echo "make test: FAILED"; exit 1; }; \
+	$(GO) test $$race -shuffle=on -timeout=10m $(TESTFLAGS) ./... || { echo "make test: FAILED"; exit 1; }; \
 	echo "make test: all passed after $$(($$(date +%s) - begun)) s"
 
 test-replicas: deps ## run the tests of the API with three replicas on one database
