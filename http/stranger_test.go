@@ -160,7 +160,7 @@ func TestStranger(t *testing.T) {
 		for _, name := range []string{"private", "/b2/"} { // which nobody has, for the other half
 			target = strings.ReplaceAll(target, name, strings.NewReplacer("private", "privacy", "b2", "c3").Replace(name))
 		}
-		same := strings.NewReplacer("privacy", "private", "c3", "b2")
+		same := strings.NewReplacer("privacy", "private", "/c3/", "/b2/", `"c3"`, `"b2"`) // ids may have c3 as well
 		there, looked := s.asks(r.method, r.target, r.body, s.theirs)
 		nowhere, lookedThere := s.asks(r.method, target, r.body, s.nobody)
 		if diff := cmp.Diff(same.Replace(nowhere), there); diff != "" {
