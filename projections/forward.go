@@ -12,6 +12,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // Forwards are the external events that another compute service is still to get.
@@ -94,25 +95,13 @@ func (v *Views) ForwardsOf(ctx context.Context, server domain.ServerID, after in
 	return v.forwards(ctx, forwardRead+` WHERE f.server_uuid = $3 AND f.position > $1 ORDER BY f.position LIMIT $2`, after, most, server)
 }
 
-func (v *Views) forwards(ctx context.Context, query string, args ...any) (list []Forward, err error) {
+func (v *Views) forwards(ctx context.Context, query string, args ...any) ([]Forward, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list what is to be forwarded: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var f Forward
-		if err := rows.Scan(&f.Event, &f.Position, &f.Server, &f.Request, &f.AcceptedAt); err != nil {
-			return nil, fmt.Errorf("list what is to be forwarded: %w", err)
-		}
-		list = append(list, f)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list what is to be forwarded: %w", err)
-	}
-	return list, nil
+	return pgrows.Collect("list what is to be forwarded", rows, err, func(f *Forward) error {
+		return rows.Scan(&f.Event, &f.Position, &f.Server, &f.Request, &f.AcceptedAt)
+	})
 }
 
 // WaitingForwards counts what is to be forwarded, and tells for how long the first of it has

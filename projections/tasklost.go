@@ -12,6 +12,7 @@ import (
 
 	"nabu/domain"
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // TaskLook is how far a look for lost tasks has come: what had ended or happened by then was
@@ -93,11 +94,7 @@ func (l *lostTasks) find(ctx context.Context, statement string, args ...any) err
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := l.views.DB.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	return pgrows.Each("read messages of tasks", rows, err, func() error {
 		queue := domain.QueueID{Project: l.rules.ServiceProject}
 		var id domain.MessageID
 		if err := rows.Scan(&queue.Name, &id); err != nil {
@@ -106,8 +103,8 @@ func (l *lostTasks) find(ctx context.Context, statement string, args ...any) err
 		if l.rules.HandsOut(queue) {
 			l.found[queue] = append(l.found[queue], id)
 		}
-	}
-	return rows.Err()
+		return nil
+	})
 }
 
 // looked is how many tasks are looked at in one step.
@@ -145,21 +142,19 @@ func (l *lostTasks) processing(ctx context.Context, column string, after *time.T
 SELECT t.`+column+`, t.id, t.type, t.handed FROM tasks t
 WHERE t.status = $1 AND t.`+column+` >= $2 AND (t.`+column+`, t.id) > ($2, $3) ORDER BY t.`+column+`, t.id LIMIT $4`,
 		string(domain.TaskProcessing), *after, *last, looked)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	defer rows.Close()
-	for ; rows.Next(); n++ {
+	err = pgrows.Each("read tasks in processing", rows, err, func() error {
+		n++
 		var taskType string
 		var handed uuid.NullUUID
 		if err := rows.Scan(after, last, &taskType, &handed); err != nil {
-			return nil, nil, 0, err
+			return err
 		}
 		if handed.Valid {
 			names, ids = append(names, l.rules.HandOut(taskType).Name), append(ids, handed.UUID)
 		}
-	}
-	return names, ids, n, rows.Err()
+		return nil
+	})
+	return names, ids, n, err
 }
 
 // unheld finds those of the messages that nobody holds any more.

@@ -128,16 +128,23 @@ func react(messages <-chan *message.Message, f *reactors.Forwarder) {
 // tell dispatches one request with an event for each tag.
 func (h *house) tell(id string, server domain.ServerID, tags ...string) {
 	h.Helper()
-	rules := domain.DefaultEventRules()
-	rules.Forward = true
-	d := domain.Dispatch{RequestID: id}
+	var events []domain.ExternalEvent
 	for _, tag := range tags {
-		d.Events = append(d.Events, domain.ExternalEvent{
+		events = append(events, domain.ExternalEvent{
 			ID: uuid.Must(uuid.NewV7()), Name: "volume-extended", Server: server, Status: "failed", Tag: &tag,
 		})
 	}
+	h.dispatch(id, events)
+}
+
+// dispatch has the events of one request forwarded.
+func (h *house) dispatch(id string, events []domain.ExternalEvent) {
+	h.Helper()
+	rules := domain.DefaultEventRules()
+	rules.Forward = true
 	ctx := commands.WithRequest(h.Context(), commands.Request{Origin: domain.Origin{Project: "p", RequestID: id}})
-	if _, err := commands.Run(ctx, h.executor, commands.DispatchEvents{Dispatch: d, Rules: rules}); err != nil {
+	cmd := commands.DispatchEvents{Dispatch: domain.Dispatch{RequestID: id, Events: events}, Rules: rules}
+	if _, err := commands.Run(ctx, h.executor, cmd); err != nil {
 		h.Fatal(err)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/compute"
@@ -25,18 +24,13 @@ import (
 // tellMany dispatches one request with an event of each server.
 func (h *house) tellMany(id, tag string, servers ...domain.ServerID) {
 	h.Helper()
-	rules := domain.DefaultEventRules()
-	rules.Forward = true
-	d := domain.Dispatch{RequestID: id}
+	var events []domain.ExternalEvent
 	for _, server := range servers {
-		d.Events = append(d.Events, domain.ExternalEvent{
+		events = append(events, domain.ExternalEvent{
 			ID: uuid.Must(uuid.NewV7()), Name: "network-changed", Server: server, Status: "completed", Tag: &tag,
 		})
 	}
-	ctx := commands.WithRequest(h.Context(), commands.Request{Origin: domain.Origin{Project: "p", RequestID: id}})
-	if _, err := commands.Run(ctx, h.executor, commands.DispatchEvents{Dispatch: d, Rules: rules}); err != nil {
-		h.Fatal(err)
-	}
+	h.dispatch(id, events)
 }
 
 // fussy is a compute service that has something against some requests.
