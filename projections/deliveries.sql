@@ -59,7 +59,8 @@ BEGIN
         SELECT w.id, w.place, w.message, w.owes, w.attempts, w.due
         FROM unnest(waiting_ids, waiting_places, waiting_messages, waiting_owes, waiting_attempts, waiting_due)
             AS w (id, place, message, owes, attempts, due)
-        ON CONFLICT (subscription, place) DO UPDATE SET attempts = excluded.attempts, due_at = excluded.due_at;
+        ON CONFLICT (subscription, place) DO UPDATE
+        SET message = excluded.message, owes = excluded.owes, attempts = excluded.attempts, due_at = excluded.due_at;
     END IF;
     IF cardinality(gone_ids) > 0 THEN
         DELETE FROM deliveries d WHERE d.subscription = ANY (gone_ids);
