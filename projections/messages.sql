@@ -95,9 +95,10 @@ $$;
 
 -- Writes the last word of a slice of history on each message and claim. Rows are
 -- added first and taken away last, so one that comes and goes within the slice is no
--- special case. "held" are messages whose claim, count or life has changed. Rows that
--- are there are changed one by one: a join with them may be planned as a walk over the
--- table, by statistics of a moment when it was nearly empty, and the plan is kept.
+-- special case. "held" are messages whose claim, count or life has changed. All rows that
+-- change alike are one statement. It finds them by key in a subquery and then goes to where
+-- they stand: a join with them, or a list of keys, may be planned as a walk over the table,
+-- by statistics of a moment when it was nearly empty, and the plan is kept.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_keys uuid[], posted_bodies text[], posted_times timestamptz[],
@@ -116,7 +117,6 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off S
 SET enable_sort = off SET enable_material = off AS $$
 DECLARE
     h record;
-    at bigint;
     counted_after bigint;
     counted_upto bigint;
     uncounted bigint;
@@ -135,15 +135,19 @@ BEGIN
             moved_keys, moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, key, body);
     END IF;
     FOR h IN
-        SELECT *
+        SELECT w.queue, w.claim, w.ends, w.count, w.ttl, w.expires_at, array_agg(w.place) AS places
         FROM unnest(held_queues, held_places, held_claims, held_ends, held_counts, held_ttls, held_expiries)
-            AS h (queue, place, claim, ends, count, ttl, expires_at)
+            AS w (queue, place, claim, ends, count, ttl, expires_at)
+        GROUP BY w.queue, w.claim, w.ends, w.count, w.ttl, w.expires_at
     LOOP
         UPDATE messages m
         SET claim = h.claim, claim_ends = h.ends, claim_count = m.claim_count + h.count,
             ttl = coalesce(nullif(h.ttl, 0), m.ttl),
             expires_at = CASE WHEN h.ttl = 0 THEN m.expires_at ELSE h.expires_at END
-        WHERE m.queue = h.queue AND m.place = h.place;
+        WHERE m.ctid = ANY (ARRAY(
+            SELECT its.ctid
+            FROM unnest(h.places) AS p (place)
+            CROSS JOIN LATERAL (SELECT f.ctid FROM messages f WHERE f.queue = h.queue AND f.place = p.place OFFSET 0) AS its));
     END LOOP;
     IF cardinality(claim_queues) > 0 THEN
         INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, released, places)
@@ -152,15 +156,19 @@ BEGIN
             claim_messages) AS c (queue, id, place, ttl, at, ends_at, held, released, places);
     END IF;
     FOR h IN
-        SELECT *
+        SELECT w.queue, w.ttl, w.at, w.ends_at, w.held, w.released, array_agg(w.id) AS ids
         FROM unnest(changed_queues, changed_claims, changed_ttls, changed_times, changed_ends, changed_held,
-            changed_released) AS h (queue, id, ttl, at, ends_at, held, released)
+            changed_released) AS w (queue, id, ttl, at, ends_at, held, released)
+        GROUP BY w.queue, w.ttl, w.at, w.ends_at, w.held, w.released
     LOOP
         UPDATE claims c
         SET ttl = coalesce(nullif(h.ttl, 0), c.ttl), held = c.held + h.held,
             renewed_at = CASE WHEN h.ttl = 0 THEN c.renewed_at ELSE h.at END,
             ends_at = coalesce(h.ends_at, c.ends_at), released = c.released OR h.released > 0
-        WHERE c.queue = h.queue AND c.id = h.id;
+        WHERE c.ctid = ANY (ARRAY(
+            SELECT its.ctid
+            FROM unnest(h.ids) AS i (id)
+            CROSS JOIN LATERAL (SELECT f.ctid FROM claims f WHERE f.queue = h.queue AND f.id = i.id OFFSET 0) AS its));
     END LOOP;
     FOR h IN
         SELECT g.queue, array_agg(g.place) AS places
@@ -168,13 +176,15 @@ BEGIN
         GROUP BY g.queue
     LOOP
         SELECT n.after, n.upto INTO counted_after, counted_upto FROM message_counts n WHERE n.queue = h.queue;
-        uncounted := 0;
-        FOREACH at IN ARRAY h.places LOOP
-            DELETE FROM messages m WHERE m.queue = h.queue AND m.place = at;
-            IF FOUND AND at > counted_after AND at <= counted_upto THEN
-                uncounted := uncounted + 1;
-            END IF;
-        END LOOP;
+        WITH gone AS (
+            DELETE FROM messages m
+            WHERE m.ctid = ANY (ARRAY(
+                SELECT its.ctid
+                FROM unnest(h.places) AS p (place)
+                CROSS JOIN LATERAL (SELECT f.ctid FROM messages f WHERE f.queue = h.queue AND f.place = p.place OFFSET 0) AS its))
+            RETURNING m.place
+        )
+        SELECT count(*) INTO uncounted FROM gone g WHERE g.place > counted_after AND g.place <= counted_upto;
         IF uncounted > 0 THEN
             UPDATE message_counts n SET messages = n.messages - uncounted WHERE n.queue = h.queue;
         END IF;

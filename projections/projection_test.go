@@ -475,6 +475,10 @@ UNION ALL SELECT 'message ' || row_to_json(m)::text FROM messages m JOIN queues 
 UNION ALL SELECT 'claim ' || row_to_json(c)::text FROM claims c JOIN queues q ON q.number = c.queue WHERE q.project = $1
 UNION ALL SELECT 'subscription ' || row_to_json(s)::text FROM subscriptions s WHERE s.project = $1
 UNION ALL SELECT 'task ' || row_to_json(t)::text FROM tasks t WHERE t.owner = $1
+UNION ALL SELECT 'cursor ' || row_to_json(c)::text FROM delivery_cursors c WHERE c.project = $1
+UNION ALL SELECT 'delivery ' || row_to_json(d)::text FROM deliveries d JOIN delivery_cursors c USING (subscription) WHERE c.project = $1
+UNION ALL SELECT 'share ' || row_to_json(r)::text FROM revoked_shares r WHERE r.project = $1
+UNION ALL SELECT 'user message ' || row_to_json(u)::text FROM user_messages u WHERE u.project = $1
 UNION ALL SELECT 'count ' || row_to_json(n)::text FROM message_counts n JOIN queues q ON q.number = n.queue WHERE q.project = $1
 ORDER BY row`, h.project)
 	if err != nil {

@@ -34,7 +34,10 @@ func (h *house) rebuild(slice int) {
 // tables are all rows of all projects.
 func (h *house) tables() (rows []string) {
 	h.Helper()
-	for _, table := range []string{"queues", "messages", "claims", "message_counts", "revoked_shares", "subscriptions", "tasks"} {
+	for _, table := range []string{
+		"queues", "messages", "claims", "message_counts", "revoked_shares", "subscriptions",
+		"delivery_cursors", "deliveries", "tasks", "user_messages",
+	} {
 		found, err := h.db.Query(`SELECT $1 || ' ' || row_to_json(t)::text FROM live.`+table+` t ORDER BY 1`, table)
 		if err != nil {
 			h.Fatal(err)
