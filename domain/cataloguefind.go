@@ -122,3 +122,7 @@ func (c *Catalogue) Languages() []string {
 	slices.Sort(languages)
 	return append([]string{English}, languages...)
 }
+
+// Services are those of the catalogue, in the order in which they were added. They are not to be
+// changed.
+func (c *Catalogue) Services() []CatalogueService { return slices.Clone(c.services) }

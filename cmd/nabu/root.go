@@ -30,6 +30,7 @@ func newRoot(environ environment) *cobra.Command {
 		newKeys(environ),
 		newConfig(environ),
 		newPolicy(environ),
+		newCatalogue(environ),
 		newBench(environ),
 		newBenchBaseline(environ),
 		newVersion(),
