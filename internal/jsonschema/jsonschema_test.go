@@ -35,6 +35,21 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestFormatsBind(t *testing.T) {
+	for _, draft := range []string{"", `"$schema": "http://json-schema.org/draft-07/schema#", `, `"$schema": "https://json-schema.org/draft/2019-09/schema", `} {
+		schema, err := jsonschema.Compile("{" + draft + `"properties": {"image_id": {"type": "string", "format": "uuid"}, "colour": {"format": "colour"}}}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Check(`{"image_id": "b2173dd3-7ad6-4362-baa6-a68bce3565cb", "colour": "red"}`); err != nil {
+			t.Error(err)
+		}
+		if err := schema.Check(`{"image_id": "x"}`); err == nil || !strings.Contains(err.Error(), "/image_id") || !strings.Contains(err.Error(), "uuid") {
+			t.Errorf("draft %q: %v does not name the member and the format", draft, err)
+		}
+	}
+}
+
 func TestBadSchemas(t *testing.T) {
 	for name, text := range map[string]string{
 		"no JSON":        `{`,
