@@ -42,13 +42,17 @@ func (s *Server) dialectOf(c echo.Context) *dialect {
 
 // writeError answers a request that has failed, and logs what is nabu's own fault.
 func (s *Server) writeError(err error, c echo.Context) {
+	left := errors.Is(c.Request().Context().Err(), context.Canceled) // net/http also means who did not read
 	if c.Response().Committed {
+		if left {
+			return
+		}
 		s.Log.Error("request failed in the middle of its answer", "request_id", requestID(c), "error", err)
 		return
 	}
 	its := s.dialectOf(c)
 	refusal, isRefusal := its.refusal(err)
-	if !isRefusal && errors.Is(c.Request().Context().Err(), context.Canceled) {
+	if !isRefusal && left {
 		c.Response().WriteHeader(statusClientLeft)
 		return
 	}

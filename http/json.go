@@ -73,10 +73,28 @@ func readBody(r *http.Request, limit int, into *[]byte) ([]byte, error) {
 		case errors.Is(err, io.EOF):
 			return body, nil
 		case err != nil:
-			return nil, domain.Errorf(domain.Malformed, "the body ends too early")
+			return nil, errCut
 		}
 	}
 }
+
+// whole has a handler that reads no body wait for the end of its request: what is cut off before
+// that changes nothing.
+func whole(handle func(*call) error) func(*call) error {
+	return func(c *call) error {
+		if r := c.Request(); r.ContentLength != 0 {
+			switch _, err := io.CopyN(io.Discard, r.Body, maxDiscarded+1); {
+			case err == nil:
+				return tooLarge(maxDiscarded)
+			case !errors.Is(err, io.EOF):
+				return errCut
+			}
+		}
+		return handle(c)
+	}
+}
+
+var errCut = domain.Errorf(domain.Malformed, "the body ends too early")
 
 // parseJSON checks a body that must be an object or an array, and returns it
 // without the space around it. It takes what is valid UTF-8 and valid JSON, with

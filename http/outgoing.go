@@ -63,6 +63,15 @@ func (c *boundedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// CloseWrite ends what is sent and not what comes. By it net/http takes leave of a client that
+// still sends what was refused: a whole close would take the answer away from under it.
+func (c *boundedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil // net/http closes it all in a moment
+}
+
 // begin counts a parcel, and closes connections if there are too many bytes under way.
 func (o *outgoing) begin(p *parcel) *linked.Element {
 	o.mu.Lock()

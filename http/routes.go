@@ -110,6 +110,9 @@ func (s *Server) addRoutes() {
 func (t table) byPath() map[string][]route {
 	byPath := map[string][]route{}
 	for _, r := range t.routes {
+		if r.method == http.MethodDelete {
+			r.handle = whole(r.handle)
+		}
 		byPath[r.path] = append(byPath[r.path], r)
 	}
 	return byPath
