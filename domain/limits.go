@@ -23,6 +23,8 @@ type Limits struct {
 	MaxMessageTTL       int
 	DefaultMessageDelay int // delay of messages in a queue that sets none
 	MaxMessageDelay     int
+	// DelayOnAnyQueue: a message's own delay counts in every queue, not in delayed ones only.
+	DelayOnAnyQueue     bool
 	MaxMessagesPostSize int // the whole body of a POST of messages
 	MaxQueueMetadata    int // the whole body of a queue's PUT or PATCH
 	MaxQueuesPerPage    int

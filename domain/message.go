@@ -142,7 +142,7 @@ func (e MessagesPopped) Stream() string  { return QueueID{e.Project, e.Queue}.St
 // NewMessage is a message that a client wants to post.
 type NewMessage struct {
 	TTL   int             // whole seconds; 0: the queue's default
-	Delay json.RawMessage // as sent: only a delayed queue looks at it
+	Delay json.RawMessage // as sent: only a delayed queue looks at it, unless Limits.DelayOnAnyQueue
 	Body  string          // any JSON value, byte for byte
 }
 
@@ -188,7 +188,7 @@ func (q Queue) Post(p Post, limits Limits, at Moment) ([]Event, error) {
 	ttl := cmp.Or(q.Metadata.whole(DefaultMessageTTLKey), limits.DefaultMessageTTL)
 	delay := cmp.Or(q.Metadata.DefaultDelay(), limits.DefaultMessageDelay)
 	if p.AtOnce {
-		delay = 0
+		delay, limits.DelayOnAnyQueue = 0, false
 	}
 	posted := MessagesPosted{
 		Project: p.Queue.Project, Queue: p.Queue.Name, Number: q.Number, Client: p.Client,
@@ -210,9 +210,9 @@ func (q Queue) Post(p Post, limits Limits, at Moment) ([]Event, error) {
 }
 
 // messageDelay is the delay of one message. A queue without a delay of its own
-// does not even look at what the client wrote, as in Zaqar.
+// does not even look at what the client wrote, as in Zaqar, unless the operator has it so.
 func messageDelay(sent json.RawMessage, queueDelay int, limits Limits) (int, error) {
-	if queueDelay == 0 || sent == nil {
+	if sent == nil || queueDelay == 0 && !limits.DelayOnAnyQueue {
 		return queueDelay, nil
 	}
 	if err := checkWhole("delay", sent, MinMessageDelay, limits.MaxMessageDelay); err != nil {

@@ -109,6 +109,46 @@ func TestPost(t *testing.T) {
 	}
 }
 
+// Where the operator has delays count on any queue, a queue without one is as a delayed one.
+func TestPostWithADelayOnAnyQueue(t *testing.T) {
+	everywhere := limits
+	everywhere.DelayOnAnyQueue = true
+	for name, test := range map[string]struct {
+		metadata, delay string
+		atOnce          bool
+		then            int
+		refused         domain.Code
+	}{
+		"a queue without a delay":         {`{}`, `5`, false, 5, ""},
+		"the longest":                     {`{}`, `900`, false, 900, ""},
+		"none":                            {`{}`, `0`, false, 0, ""},
+		"a message that does not say":     {`{}`, ``, false, 0, ""},
+		"a delayed queue":                 {`{"_default_message_delay": 30}`, `5`, false, 5, ""},
+		"and a message that does not say": {`{"_default_message_delay": 30}`, ``, false, 30, ""},
+		"what is posted at once":          {`{}`, `"nonsense"`, true, 0, ""},
+		"too long":                        {`{}`, `901`, false, 0, domain.Invalid},
+		"negative":                        {`{}`, `-1`, false, 0, domain.Invalid},
+		"no number":                       {`{}`, `"5"`, false, 0, domain.Invalid},
+		"null":                            {`{}`, `null`, false, 0, domain.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := domain.NewMessage{Body: `1`}
+			if test.delay != "" {
+				m.Delay = json.RawMessage(test.delay)
+			}
+			post := domain.Post{Queue: orders, Client: "c", Messages: []domain.NewMessage{m}, Size: 9, Salts: []uint64{0}, AtOnce: test.atOnce}
+			events, err := queueAfter(created(t, test.metadata)).Post(post, everywhere, domain.Moment{Position: 7})
+			var then []domain.Event
+			if test.refused == "" {
+				then = []domain.Event{domain.MessagesPosted{Project: "p1", Queue: "orders", Number: 1, Client: "c", Messages: []domain.PostedMessage{
+					{ID: domain.NewMessageID(domain.PlaceOf(7, 0), 0), TTL: 3600, Delay: test.then, Body: `1`},
+				}}}
+			}
+			expect(t, events, err, then, test.refused)
+		})
+	}
+}
+
 // Nothing is recorded of nothing, nor of a queue that is not there.
 func TestWhatTakesNoMessageRecordsNothing(t *testing.T) {
 	there, now := queueAfter(created(t, `{}`)), time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)

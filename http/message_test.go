@@ -3,6 +3,7 @@ package http
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -219,6 +220,42 @@ func TestDelayedMessages(t *testing.T) {
 	list("", ids[1:]...)
 	a.advance(55 * time.Second)
 	list("", ids...)
+}
+
+// With the setting, a delayed message of a queue without a delay is treated as one of a
+// delayed queue, by every call.
+func TestDelayOnAnyQueue(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(c *Config) { c.Limits.DelayOnAnyQueue = true })
+	const list = "/v2/queues/q/messages"
+	for _, delay := range []string{`901`, `-1`, `"5"`, `5.5`, `null`, `true`} {
+		a.call("POST", list, `{"messages": [{"body": 1, "delay": `+delay+`}]}`, 400).refused("Invalid API request")
+	}
+	a.recorded()
+	a.call("GET", list, ``, 200).is(`{"messages": [], "links": []}`)
+	ids := a.post("q", theirs, `[{"body": "later", "delay": 60}, {"body": "at once"}]`)
+	a.advance(time.Second)
+	a.lists("q", "", ids[1])
+	a.lists("q", "?include_delayed=true", ids...)
+	if href := next(a.call("GET", list, ``, 200)); strings.Contains(href, "include_delayed") {
+		t.Fatalf("next is %s", href)
+	}
+	var stats struct {
+		Messages struct{ Free, Claimed, Total int }
+	}
+	a.call("GET", "/v2/queues/q/stats", ``, 200).into(&stats)
+	if m := stats.Messages; m.Free != 2 || m.Claimed != 0 || m.Total != 2 {
+		t.Fatalf("stats are %+v", m)
+	}
+	a.call("GET", list+"/"+ids[0], ``, 200)
+	if _, got := a.claim("q", "", ``); !slices.Equal(messageIDs(got), ids[1:]) {
+		t.Fatalf("claimed %s", got.body)
+	}
+	a.call("DELETE", list+"?pop=1", ``, 200).is(`{"messages": []}`)
+	a.advance(60 * time.Second)
+	if _, got := a.claim("q", "", ``); !slices.Equal(messageIDs(got), ids[:1]) {
+		t.Fatalf("claimed %s when the delay was over", got.body)
+	}
 }
 
 func TestMessagesExpire(t *testing.T) {

@@ -18,7 +18,9 @@ func (s *Server) listMessages(c *call) error {
 	if len(ids) > 0 {
 		return s.showMessages(c, ids)
 	}
-	list := projections.MessageList{Queue: c.queue, Client: c.client, DefaultDelay: s.Limits.DefaultMessageDelay}
+	list := projections.MessageList{
+		Queue: c.queue, Client: c.client, DefaultDelay: s.Limits.DefaultMessageDelay, DelayOnAnyQueue: s.Limits.DelayOnAnyQueue,
+	}
 	next := newLink(queuePath(c.queue) + "/messages")
 	after, resolved, err := s.readMessageList(q, &list, next)
 	if err != nil {

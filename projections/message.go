@@ -157,12 +157,14 @@ type MessageList struct {
 	Client string
 	Echo   bool
 	// IncludeDelayed: also messages whose delay is not over. Messages of a queue
-	// that has no default delay are listed in any case.
+	// that has no default delay are listed in any case, unless DelayOnAnyQueue.
 	IncludeDelayed bool
 	// IncludeClaimed: also messages that a claim holds.
 	IncludeClaimed bool
 	// DefaultDelay is the server's, for queues that set none; seconds.
 	DefaultDelay int
+	// DelayOnAnyQueue: a queue without a default delay may hold delayed messages too.
+	DelayOnAnyQueue bool
 }
 
 // MessagePage is a page of messages.
@@ -185,7 +187,7 @@ FROM (
             (SELECT n.place FROM messages n
             WHERE n.moved AND n.id = $10 AND n.queue = q.number AND n.place > q.purged
                 AND n.expires_at > coalesce($8::timestamptz, statement_timestamp())), $3)) AS after,
-        $6 OR coalesce(nullif(q.default_delay, 0), $7::int) = 0 AS include_delayed,
+        $6 OR NOT $12 AND coalesce(nullif(q.default_delay, 0), $7::int) = 0 AS include_delayed,
         coalesce($8::timestamptz, statement_timestamp()) AS now
     FROM queues q
     WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted
@@ -202,8 +204,11 @@ LEFT JOIN LATERAL (
 ) AS m ON true
 ORDER BY m.place`,
 		list.Queue.Project, list.Queue.Name, int64(list.After), list.Client, list.Echo,
-		list.IncludeDelayed, list.DefaultDelay, v.now(), list.Limit, list.Marker, list.IncludeClaimed)
-	page := MessagePage{Messages: make([]Message, 0, list.Limit), IncludeDelayed: list.IncludeDelayed || list.DefaultDelay == 0}
+		list.IncludeDelayed, list.DefaultDelay, v.now(), list.Limit, list.Marker, list.IncludeClaimed, list.DelayOnAnyQueue)
+	page := MessagePage{
+		Messages:       make([]Message, 0, list.Limit),
+		IncludeDelayed: list.IncludeDelayed || !list.DelayOnAnyQueue && list.DefaultDelay == 0,
+	}
 	err = pgrows.Each("list messages", rows, err, func() error {
 		var id, claim, key uuid.NullUUID
 		var ttl, place, age sql.NullInt64

@@ -181,24 +181,6 @@ func TestMessagesExpireAndAppearByTheClock(t *testing.T) {
 	at(120, []string{}, []string{})
 }
 
-func TestWhichQueuesHideDelayedMessages(t *testing.T) {
-	h := newHouse(t)
-	h.create("slow", `{"_default_message_delay": 30}`)
-	h.post("slow", "c", plain(`1`))
-	list := projections.MessageList{Queue: h.id("slow"), Limit: 10, Echo: true}
-	if got := h.list(list); len(got) != 0 {
-		t.Errorf("delayed messages are shown: %v", got)
-	}
-	run(h, commands.ChangeQueue{Queue: h.id("slow"), Patch: domain.MetadataPatch{{Op: "remove", Key: "_default_message_delay"}}})
-	if got := h.list(list); len(got) != 1 {
-		t.Error("a queue that delays nothing any more hides a message")
-	}
-	list.DefaultDelay = 5 // the server's
-	if got := h.list(list); len(got) != 0 {
-		t.Errorf("the server's own delay does not count: %v", got)
-	}
-}
-
 func TestADeletedQueuesMessagesAreGone(t *testing.T) {
 	h := newHouse(t)
 	old := h.post("a", "c", plain(`1`))

@@ -211,6 +211,11 @@ var messagingSettings = []setting{
 		func(l *domain.Limits) *int { return &l.DefaultMessageDelay }),
 	limit("max_message_delay", "most seconds a message may be held back",
 		func(l *domain.Limits) *int { return &l.MaxMessageDelay }),
+	{
+		key: "message_delay_on_any_queue", fallback: "false",
+		help:  "a message's delay counts in every queue; otherwise, as in Zaqar, in those with a delay of their own only",
+		field: func(c *config) any { return &c.Limits.DelayOnAnyQueue },
+	},
 	limit("max_messages_post_size", "most bytes of a request that posts messages",
 		func(l *domain.Limits) *int { return &l.MaxMessagesPostSize }),
 	limit("max_queue_metadata", "most bytes of a queue's metadata",
