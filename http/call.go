@@ -218,14 +218,32 @@ func globalRequestID(header http.Header) string {
 // request is the context for a command: it says where the command comes from and,
 // for a POST, by which name the client wants it to be carried out only once.
 func (c *call) request(body []byte) (context.Context, error) {
-	r := commands.Request{Origin: originOf(c.caller, requestID(c), c.Request().Header)}
-	if key, given := c.Request().Header[headerIdempotencyKey]; given && c.Request().Method == http.MethodPost {
-		if !isVisibleASCII(key[0]) || len(key[0]) > 255 {
-			return nil, badRequest("Invalid header value", "Idempotency-Key must have 1 to 255 visible ASCII characters.")
-		}
-		r.IdempotencyKey, r.RequestHash = key[0], c.hash(body)
+	if c.Request().Method != http.MethodPost {
+		return c.requestWithoutKey(), nil
 	}
-	return commands.WithRequest(c.Request().Context(), r), nil
+	return c.requestWithKey(body)
+}
+
+// requestWithKey is what request is for a POST, for anything else that is not the same when
+// it is done twice.
+func (c *call) requestWithKey(body []byte) (context.Context, error) {
+	key, given := c.Request().Header[headerIdempotencyKey]
+	if !given {
+		return c.requestWithoutKey(), nil
+	}
+	if err := checkIdempotencyKey(key[0]); err != nil {
+		return nil, err
+	}
+	return commands.WithRequest(c.Request().Context(), commands.Request{
+		Origin: originOf(c.caller, requestID(c), c.Request().Header), IdempotencyKey: key[0], RequestHash: c.hash(body),
+	}), nil
+}
+
+func checkIdempotencyKey(key string) error {
+	if !isVisibleASCII(key) || len(key) > 255 {
+		return badRequest("Invalid header value", "Idempotency-Key must have 1 to 255 visible ASCII characters.")
+	}
+	return nil
 }
 
 // requestWithoutKey is the context for a command that does the rest of what the request

@@ -334,7 +334,7 @@ func parseClaimIDs(texts []string) []domain.ClaimID {
 
 // popMessages serves DELETE /v2/queues/:queue/messages?pop=.
 func (s *Server) popMessages(c *call, limit int) error {
-	ctx, err := c.request(nil)
+	ctx, err := c.requestWithKey(nil)
 	if err != nil {
 		return err
 	}

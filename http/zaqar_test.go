@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -250,7 +251,43 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 	}
 	a.recorded()
-	a.call("PUT", "/v2/queues/other", ``, 201, key, " ") // only a POST has use for it
+	a.call("PUT", "/v2/queues/other", ``, 201, key, " ") // only a POST has use for it, and a pop
+}
+
+// A pop is not the same when it is done twice, so it has a key as a POST has.
+func TestIdempotencyKeyOfAPop(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	const path, key = "/v2/queues/q/messages", "Idempotency-Key"
+	a.post("q", theirs, `[{"body": 1}, {"body": 2}, {"body": 3}, {"body": 4}]`)
+	first := a.call("DELETE", path+"?pop=2", ``, 200, key, "k1")
+	a.history()
+	a.advance(10 * time.Second)
+	for name, test := range map[string]struct {
+		method, path, body, key string
+		status                  int
+	}{
+		"again":                   {"DELETE", path + "?pop=2", ``, "k1", 200},
+		"again, under /messaging": {"DELETE", "/messaging" + path + "?pop=2", ``, "k1", 200},
+		"more":                    {"DELETE", path + "?pop=3", ``, "k1", 422},
+		"of another queue":        {"DELETE", "/v2/queues/r/messages?pop=2", ``, "k1", 422},
+		"a post":                  {"POST", path, `{"messages": [{"body": 5}]}`, "k1", 422},
+		"no key":                  {"DELETE", path + "?pop=2", ``, "a b", 400},
+	} {
+		got := a.call(test.method, test.path, test.body, test.status, key, test.key)
+		if test.status == 200 && got.body != first.body {
+			t.Errorf("%s: %s, before %s", name, got.body, first.body)
+		}
+	}
+	a.recorded()
+	var rest struct{ Messages []struct{ Body int } }
+	a.call("DELETE", path+"?pop=2", ``, 200, key, "k2").into(&rest)
+	if len(rest.Messages) != 2 || rest.Messages[0].Body != 3 {
+		t.Errorf("another key got %v", rest)
+	}
+	a.call("DELETE", path+"?pop=2", ``, 200, key, "k3").is(`{"messages": []}`)
+	a.post("q", theirs, `[{"body": 5}]`)
+	a.call("DELETE", path+"?pop=2", ``, 200, key, "k3").is(`{"messages": []}`) // as it was answered
 }
 
 // brokenViews fail in a way of their own.
