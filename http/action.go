@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,8 @@ type action struct {
 	// method is what the action is on a queue's messages, for those who come with a
 	// signature; empty: they may not ask for it.
 	method string
+	// once: it is not the same when it is done twice, so a client may name it with a key.
+	once bool
 	// operation is the action's name in the health answer, if it has one there.
 	operation string
 }
@@ -31,23 +34,23 @@ var actions = map[string]action{
 	"queue_get":       {rule: "queues:get", knows: ofQueue(nil), do: (*order).showQueue},
 	"queue_get_stats": {rule: "queues:stats", knows: ofQueue(nil), do: (*order).showStats},
 	"queue_delete":    {rule: "queues:delete", knows: ofQueue(nil), do: (*order).deleteQueue, operation: "delete_queue"},
-	"queue_purge":     {rule: "queues:purge", knows: ofQueue(parameters{{"resource_types", aList, false}}), do: (*order).purgeQueue},
+	"queue_purge":     {rule: "queues:purge", knows: ofQueue(parameters{{"resource_types", aList, false}}), do: (*order).purgeQueue, once: true},
 
-	"message_post": {rule: "messages:create", method: "POST", knows: ofQueue(parameters{{"messages", aList, true}}), do: (*order).postMessages, operation: "post_messages"},
+	"message_post": {rule: "messages:create", method: "POST", knows: ofQueue(parameters{{"messages", aList, true}}), do: (*order).postMessages, once: true, operation: "post_messages"},
 	"message_list": {rule: "messages:get_all", method: "GET", knows: ofQueue(parameters{{"marker", aText, false}, {"limit", aNumber, false},
 		{"echo", aFlag, false}, {"include_claimed", aFlag, false}, {"include_delayed", aFlag, false}}), do: (*order).listMessages, operation: "list_messages"},
 	"message_get":      {rule: "messages:get", method: "GET", knows: ofQueue(parameters{{"message_id", aText, true}}), do: (*order).showMessage},
 	"message_get_many": {rule: "messages:get_all", method: "GET", knows: ofQueue(parameters{{"message_ids", aList, true}}), do: (*order).showMessages},
 	"message_delete":   {rule: "messages:delete", method: "DELETE", knows: ofQueue(parameters{{"message_id", aText, true}, {"claim_id", aText, false}}), do: (*order).deleteMessage, operation: "delete_messages"},
 	"message_delete_many": {rule: "messages:delete_all", method: "DELETE", knows: ofQueue(parameters{{"message_ids", aList, false},
-		{"claim_ids", aList, false}, {"pop", aNumber, false}}), do: (*order).deleteMessages, operation: "bulk_delete_messages"},
+		{"claim_ids", aList, false}, {"pop", aNumber, false}}), do: (*order).deleteMessages, once: true, operation: "bulk_delete_messages"},
 
-	"claim_create": {rule: "claims:create", knows: ofQueue(parameters{{"limit", aNumber, false}}), do: (*order).claimMessages, operation: "claim_messages"},
+	"claim_create": {rule: "claims:create", knows: ofQueue(parameters{{"limit", aNumber, false}}), do: (*order).claimMessages, once: true, operation: "claim_messages"},
 	"claim_get":    {rule: "claims:get", knows: ofClaim, do: (*order).showClaim},
 	"claim_update": {rule: "claims:update", knows: ofClaim, do: (*order).renewClaim},
 	"claim_delete": {rule: "claims:delete", knows: ofClaim, do: (*order).releaseClaim, operation: "delete_claim"},
 
-	"subscription_create": {rule: "subscription:create", knows: ofQueue(parameters{{"subscriber", aText, false}, {"ttl", aNumber, false}, {"options", anObject, false}}), do: (*order).subscribe},
+	"subscription_create": {rule: "subscription:create", knows: ofQueue(parameters{{"subscriber", aText, false}, {"ttl", aNumber, false}, {"options", anObject, false}}), do: (*order).subscribe, once: true},
 	"subscription_list":   {rule: "subscription:get_all", knows: ofQueue(parameters{{"marker", aText, false}, {"limit", aNumber, false}}), do: (*order).listSubscriptions},
 	"subscription_get":    {rule: "subscription:get", knows: ofSubscription, do: (*order).showSubscription},
 	"subscription_delete": {rule: "subscription:delete", knows: ofSubscription, do: (*order).deleteSubscription},
@@ -131,7 +134,9 @@ func (o *order) handle(data []byte) (err error) {
 	if err := o.check(its.rule, o.caller); err != nil {
 		return err
 	}
-	o.ctx = commands.WithRequest(o.socket.ctx, commands.Request{Origin: originOf(o.caller, o.id, o.header)})
+	if o.ctx, err = o.requestFor(its); err != nil {
+		return err
+	}
 	o.begun = true
 	o.queue.Project = o.caller.Project
 	if _, named := o.args["queue_name"]; named {
@@ -141,6 +146,37 @@ func (o *order) handle(data []byte) (err error) {
 	}
 	o.status, err = its.do(o)
 	return err
+}
+
+// requestFor is the context for a command: it says where the command comes from and, for
+// an action that is not the same when it is done twice, by which name the client wants it
+// to be carried out only once.
+func (o *order) requestFor(its action) (context.Context, error) {
+	key, given := o.header[headerIdempotencyKey]
+	if !given || !its.once {
+		return o.requestWithoutKey(), nil
+	}
+	if err := checkIdempotencyKey(key[0]); err != nil {
+		return nil, err
+	}
+	return commands.WithRequest(o.socket.ctx, commands.Request{
+		Origin: originOf(o.caller, o.id, o.header), IdempotencyKey: key[0],
+		RequestHash: sha256.Sum256(appendSorted([]byte(o.name()+" "), o.body)),
+	}), nil
+}
+
+// requestWithoutKey is the context for a command that is no part of what a key names.
+func (o *order) requestWithoutKey() context.Context {
+	return commands.WithRequest(o.socket.ctx, commands.Request{Origin: originOf(o.caller, o.id, o.header)})
+}
+
+// refuseWait refuses what only a request of HTTP can do: frames are answered in their order,
+// so one that waited would hold up all behind it.
+func (o *order) refuseWait() error {
+	if _, given := o.args["wait"]; given {
+		return domain.Errorf(domain.Malformed, "wait is not for WebSockets: subscribe the connection to be sent what is posted")
+	}
+	return nil
 }
 
 // readHeaders reads the frame's headers, some of which must be there.

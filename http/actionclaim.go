@@ -12,6 +12,9 @@ import (
 
 // claimMessages carries out claim_create.
 func (o *order) claimMessages() (status int, err error) {
+	if err := o.refuseWait(); err != nil {
+		return 0, err
+	}
 	asked, err := o.readClaim(o.body)
 	if err != nil {
 		return 0, err

@@ -37,6 +37,9 @@ func (o *order) postMessages() (status int, err error) {
 
 // listMessages carries out message_list.
 func (o *order) listMessages() (status int, err error) {
+	if err := o.refuseWait(); err != nil {
+		return 0, err
+	}
 	list := projections.MessageList{
 		Queue: o.queue, Client: o.client, DefaultDelay: o.Limits.DefaultMessageDelay, DelayOnAnyQueue: o.Limits.DelayOnAnyQueue,
 		Echo: o.args.flag("echo"), IncludeClaimed: o.args.flag("include_claimed"), IncludeDelayed: o.args.flag("include_delayed"),

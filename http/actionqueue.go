@@ -120,7 +120,7 @@ func (o *order) purgeQueue() (status int, err error) {
 		}
 	}
 	cmd.Queue = o.queue
-	if err := o.purge(o.ctx, o.ctx, cmd); err != nil {
+	if err := o.purge(o.ctx, o.requestWithoutKey(), cmd); err != nil {
 		return 0, err
 	}
 	o.out = append(o.out, `{}`...)

@@ -42,7 +42,7 @@ func (o *order) subscribe() (status int, err error) {
 
 // subscribeConnection lets the connection get what is posted from now on. The queue is
 // made if absent, as for other subscriptions; this one itself ends with the connection
-// and is kept nowhere else.
+// and is kept nowhere else, so a key means nothing here.
 func (o *order) subscribeConnection(asked domain.SubscriptionChange) (id domain.SubscriptionID, err error) {
 	p := &push{queue: o.queue, ttl: orElse(asked.TTL, o.Limits.DefaultSubscriptionTTL), options: orElse(asked.Options, "{}")}
 	if p.id, err = uuid.NewV7(); err != nil {
@@ -51,7 +51,7 @@ func (o *order) subscribeConnection(asked domain.SubscriptionChange) (id domain.
 	if err := o.pushes.may(p); err != nil {
 		return id, err
 	}
-	if _, err := commands.Run(o.ctx, o.Executor, commands.CreateQueue{Queue: o.queue}); err != nil {
+	if _, err := commands.Run(o.requestWithoutKey(), o.Executor, commands.CreateQueue{Queue: o.queue}); err != nil {
 		return id, err
 	}
 	if p.version, err = o.Views.PostingsEnd(o.ctx, o.queue); err != nil {

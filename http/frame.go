@@ -109,7 +109,7 @@ func isCredential(name string) bool {
 
 // header reads a frame's headers as if they had come with a request of HTTP. Lists of
 // texts, in which signed paths and methods come, stand for their items with commas
-// between. What is no text at all counts as absent.
+// between. What is no text at all counts as absent, but for a key: who sends one relies on it.
 func (f frame) header() (http.Header, error) {
 	if !isObject(f.headers) {
 		return nil, domain.Errorf(domain.Malformed, "headers must be a map")
@@ -117,6 +117,9 @@ func (f frame) header() (http.Header, error) {
 	header := http.Header{}
 	for name, value := range members(f.headers) {
 		text, ok := headerText(value)
+		if !ok && http.CanonicalHeaderKey(name) == headerIdempotencyKey {
+			return nil, domain.Errorf(domain.Malformed, "header %s must be a text", headerIdempotencyKey)
+		}
 		if !ok {
 			continue
 		}
@@ -143,6 +146,32 @@ func headerText(value string) (text string, ok bool) {
 		texts = append(texts, unquote(item))
 	}
 	return strings.Join(texts, ","), true
+}
+
+// appendSorted writes a JSON text with the members of its objects in the order of their
+// names: most languages keep maps in none, so a frame that is sent again may have another.
+func appendSorted(out []byte, value string) []byte {
+	switch {
+	case isObject(value):
+		var all [][2]string
+		for name, its := range members(value) {
+			all = append(all, [2]string{name, its})
+		}
+		slices.SortStableFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+		out = append(out, '{')
+		for _, member := range all {
+			out = append(appendText(out, member[0]), ':')
+			out = append(appendSorted(out, member[1]), ',')
+		}
+		return append(out, '}')
+	case isArray(value):
+		out = append(out, '[')
+		for item := range elements(value) {
+			out = append(appendSorted(out, item), ',')
+		}
+		return append(out, ']')
+	}
+	return append(out, value...)
 }
 
 // shape is what a member of a frame's body has to be.
