@@ -79,6 +79,9 @@ type Request struct {
 	// one's answer and changes nothing, for a day.
 	IdempotencyKey string
 	RequestHash    [32]byte
+	// Replayed is called by Run when the answer is one that was kept for the key; nil:
+	// nobody asks.
+	Replayed func()
 	// Handled is the slice of the feed that the command reports on; nil: none. It is
 	// settled in the transaction that appends what the command decides, or appends
 	// nothing. If somebody else has settled it, the command is refused with

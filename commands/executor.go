@@ -194,6 +194,9 @@ func Run[R any](ctx context.Context, e *Executor, cmd Command[R]) (R, error) {
 	if p.err != nil {
 		return none, p.err
 	}
+	if p.answered && p.request.Replayed != nil {
+		p.request.Replayed()
+	}
 	return result, nil
 }
 

@@ -17,9 +17,10 @@ func TestIdempotencyKeys(t *testing.T) {
 	clock := func(cfg *commands.Config) { cfg.Now = func() time.Time { return now } }
 	now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	e, other := h.executor(nil, clock), h.executor(nil, clock)
+	replays := 0
 	hashed := func(project, key string, hash byte) context.Context {
 		return commands.WithRequest(t.Context(), commands.Request{
-			Origin: domain.Origin{Project: project}, IdempotencyKey: key, RequestHash: [32]byte{hash},
+			Origin: domain.Origin{Project: project}, IdempotencyKey: key, RequestHash: [32]byte{hash}, Replayed: func() { replays++ },
 		})
 	}
 	ask := func(e *commands.Executor, ctx context.Context) ([]domain.MessageID, error) {
@@ -38,8 +39,8 @@ func TestIdempotencyKeys(t *testing.T) {
 			t.Fatalf("another request with the key: %v", err)
 		}
 	}
-	if n := len(h.messages()); n != 1 {
-		t.Fatalf("%d messages", n)
+	if n := len(h.messages()); n != 1 || replays != 2 {
+		t.Fatalf("%d messages, %d replays", n, replays)
 	}
 	for _, ctx := range []context.Context{hashed("p2", "k", 1), hashed("p1", "other", 1)} {
 		if ids, err := ask(e, ctx); err != nil || slices.Equal(ids, first) {

@@ -82,7 +82,9 @@ type order struct {
 	begun  bool // it has passed the checks
 	status int
 	out    []byte // the answer's body, JSON
-	then   func() // what begins when the frame has been answered; nil: nothing
+	// replayed: it is the answer to an earlier frame with the same key.
+	replayed bool
+	then     func() // what begins when the frame has been answered; nil: nothing
 }
 
 // answer carries a frame out and answers it. It fails only with the connection.
@@ -97,7 +99,7 @@ func (w *socket) answer(binary bool, data []byte) error {
 		o.refuse(err)
 	}
 	*body = o.out
-	*whole = o.appendAnswer(*whole, o.status, o.out)
+	*whole = o.appendAnswer(*whole, o.status, o.out, o.replayed)
 	err := w.write(binary, *whole)
 	if err == nil && o.then != nil {
 		o.then()
@@ -161,7 +163,7 @@ func (o *order) requestFor(its action) (context.Context, error) {
 	}
 	return commands.WithRequest(o.socket.ctx, commands.Request{
 		Origin: originOf(o.caller, o.id, o.header), IdempotencyKey: key[0],
-		RequestHash: sha256.Sum256(appendSorted([]byte(o.name()+" "), o.body)),
+		RequestHash: sha256.Sum256(appendSorted([]byte(o.name()+" "), o.body)), Replayed: func() { o.replayed = true },
 	}), nil
 }
 

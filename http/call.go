@@ -22,6 +22,7 @@ const (
 	headerClientID       = "Client-Id"
 	headerContentType    = "Content-Type"
 	headerIdempotencyKey = "Idempotency-Key"
+	headerReplayed       = "Idempotency-Replayed"
 	headerLocation       = "Location"
 	headerProject        = "X-Project-Id"
 	headerRequestID      = "X-Openstack-Request-Id"
@@ -236,6 +237,7 @@ func (c *call) requestWithKey(body []byte) (context.Context, error) {
 	}
 	return commands.WithRequest(c.Request().Context(), commands.Request{
 		Origin: originOf(c.caller, requestID(c), c.Request().Header), IdempotencyKey: key[0], RequestHash: c.hash(body),
+		Replayed: func() { c.Response().Header().Set(headerReplayed, "true") },
 	}), nil
 }
 

@@ -61,13 +61,16 @@ func (f frame) name() string {
 }
 
 // appendAnswer writes the answer to a frame: the frame itself, a body that is JSON, and
-// a status.
-func (f frame) appendAnswer(out []byte, status int, body []byte) []byte {
+// a status. One that was given before says so.
+func (f frame) appendAnswer(out []byte, status int, body []byte, replayed bool) []byte {
 	out = append(append(out, `{"request":{"action":`...), f.action...)
 	out = append(append(out, `,"body":`...), f.body...)
 	out = appendRedacted(append(out, `,"headers":`...), f.headers)
 	out = append(append(out, `,"api":"v2"},"body":`...), body...)
 	out = strconv.AppendInt(append(out, `,"headers":{"status":`...), int64(status), 10)
+	if replayed {
+		out = append(out, `,"`+headerReplayed+`":"true"`...)
+	}
 	return append(out, `}}`...)
 }
 

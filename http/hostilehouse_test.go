@@ -227,5 +227,5 @@ func (s *siege) frame(binary bool, data []byte) (status int, answered string) {
 	if err := recovering(o.handle, data); err != nil {
 		o.refuse(err)
 	}
-	return o.status, string(o.appendAnswer(nil, o.status, o.out))
+	return o.status, string(o.appendAnswer(nil, o.status, o.out, o.replayed))
 }

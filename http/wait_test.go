@@ -261,8 +261,8 @@ func TestAWaitMayBeRepeated(t *testing.T) {
 	if first.status != 201 {
 		t.Fatalf("%d: %s", first.status, first.body)
 	}
-	a.call("POST", ofClaims+"?wait=20", ``, 201, "Idempotency-Key", "k").has("Location", first.header.Get("Location")).is(first.body)
-	a.call("POST", ofClaims+"?wait=1", ``, 204, "Idempotency-Key", "k2")
+	a.call("POST", ofClaims+"?wait=20", ``, 201, "Idempotency-Key", "k").has("Location", first.header.Get("Location")).has("Idempotency-Replayed", "true").is(first.body)
+	a.call("POST", ofClaims+"?wait=1", ``, 204, "Idempotency-Key", "k2").has("Idempotency-Replayed", "")
 	a.post("q", theirs, `[{"body": 2}]`)
 	a.call("POST", ofClaims+"?wait=1", ``, 204, "Idempotency-Key", "k2") // as it was answered
 	a.call("POST", ofClaims+"?wait=1", ``, 422, "Idempotency-Key", "k")

@@ -48,7 +48,7 @@ func FuzzAction(f *testing.F) {
 		if err != nil {
 			o.refuse(err)
 		}
-		answered := string(o.appendAnswer(nil, o.status, o.out))
+		answered := string(o.appendAnswer(nil, o.status, o.out, o.replayed))
 		if o.status >= 500 || o.status < 200 {
 			t.Fatalf("%q: %s\n%s", data, answered, a.log)
 		}

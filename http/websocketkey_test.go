@@ -3,6 +3,7 @@ package http
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -16,13 +17,14 @@ func (w *talk) askWithKey(key, action, body string, status int) answer {
 	var whole struct {
 		Body    json.RawMessage
 		Headers struct {
-			Status int
+			Status   int
+			Replayed string `json:"Idempotency-Replayed"`
 		}
 	}
 	if got.into(&whole); whole.Headers.Status != status {
 		w.Fatalf("%s %s with the key %s: %s, want %d", action, body, key, got.body, status)
 	}
-	return answer{TB: w.TB, status: status, body: string(whole.Body)}
+	return answer{TB: w.TB, status: status, header: http.Header{headerReplayed: {whole.Headers.Replayed}}, body: string(whole.Body)}
 }
 
 func TestWebSocketIdempotencyKey(t *testing.T) {
@@ -43,12 +45,12 @@ func TestWebSocketIdempotencyKey(t *testing.T) {
 			{"queue_purge", `{"queue_name": "q", "resource_types": ["messages"]}`, 204, `{"queue_name": "r"}`},
 		} {
 			key := fmt.Sprintf(`"key-%d"`, n)
-			first := w.askWithKey(key, test.action, test.body, test.status)
+			first := w.askWithKey(key, test.action, test.body, test.status).has(headerReplayed, "")
 			if len(a.history()) == 0 {
 				t.Errorf("%s changes nothing", test.action)
 			}
 			for _, connection := range []*talk{w, a.dial("/v2", binary)} {
-				again := connection.askWithKey(key, test.action, test.body, test.status)
+				again := connection.askWithKey(key, test.action, test.body, test.status).has(headerReplayed, "true")
 				if again.body != first.body {
 					t.Errorf("%s: %s, before %s", test.action, again.body, first.body)
 				}
@@ -59,7 +61,7 @@ func TestWebSocketIdempotencyKey(t *testing.T) {
 			w.askWithKey(key, "message_post", strings.Replace(post, `"q"`, `"other"`, 1), 422)
 			a.recorded()
 		}
-		w.askWithKey(`"key-1"`, "claim_create", `{"limit":1,   "queue_name": "q"}`, 201) // in another order
+		w.askWithKey(`"key-1"`, "claim_create", `{"limit":1,   "queue_name": "q"}`, 201).has(headerReplayed, "true") // in another order
 		a.call("POST", "/v2/queues/q/messages", `{"messages": [{"body": 1}]}`, 422, "Idempotency-Key", "key-0")
 		for _, bad := range []string{`""`, `"a b"`, `"` + strings.Repeat("x", 256) + `"`, `5`, `null`, `{}`} {
 			if got := w.askWithKey(bad, "message_post", post, 400); !strings.Contains(got.body, "Idempotency-Key must") {

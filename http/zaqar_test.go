@@ -225,7 +225,8 @@ func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	const path, body, key = "/v2/queues/q/messages", `{"messages": [{"body": 1}]}`, "Idempotency-Key"
-	first := a.call("POST", path, body, 201, key, "k1")
+	const replayed = "Idempotency-Replayed"
+	first := a.call("POST", path, body, 201, key, "k1").has(replayed, "")
 	if len(a.history()) != 2 {
 		t.Fatal("nothing was posted")
 	}
@@ -233,13 +234,13 @@ func TestIdempotencyKey(t *testing.T) {
 	if again.body != first.body {
 		t.Fatalf("another answer: %s, before %s", again.body, first.body)
 	}
-	again.has("Location", first.header.Get("Location"))
-	a.call("POST", path, body+" ", 422, key, "k1").refused("Idempotency key reused")
+	again.has("Location", first.header.Get("Location")).has(replayed, "true")
+	a.call("POST", path, body+" ", 422, key, "k1").has(replayed, "").refused("Idempotency key reused")
 	a.call("POST", path+"?x", body, 422, key, "k1")
 	a.call("POST", "/v2/queues/r/messages", body, 422, key, "k1")
 	a.recorded()
 	a.call("POST", path, body, 201, key, "k1", "X-Project-Id", "p2")
-	a.call("POST", path, body, 201, key, "k2")
+	a.call("POST", path, body, 201, key, "k2").has(replayed, "")
 	a.call("POST", path, body, 201)
 	a.call("POST", path, body, 201)
 	a.call("POST", path, body, 201, key, strings.Repeat("~", 255))
@@ -275,7 +276,7 @@ func TestIdempotencyKeyOfAPop(t *testing.T) {
 		"no key":                  {"DELETE", path + "?pop=2", ``, "a b", 400},
 	} {
 		got := a.call(test.method, test.path, test.body, test.status, key, test.key)
-		if test.status == 200 && got.body != first.body {
+		if test.status == 200 && got.has("Idempotency-Replayed", "true").body != first.body {
 			t.Errorf("%s: %s, before %s", name, got.body, first.body)
 		}
 	}
@@ -287,7 +288,7 @@ func TestIdempotencyKeyOfAPop(t *testing.T) {
 	}
 	a.call("DELETE", path+"?pop=2", ``, 200, key, "k3").is(`{"messages": []}`)
 	a.post("q", theirs, `[{"body": 5}]`)
-	a.call("DELETE", path+"?pop=2", ``, 200, key, "k3").is(`{"messages": []}`) // as it was answered
+	a.call("DELETE", path+"?pop=2", ``, 200, key, "k3").is(`{"messages": []}`).has("Idempotency-Replayed", "true") // as it was answered
 }
 
 // brokenViews fail in a way of their own.
