@@ -214,6 +214,48 @@ func TestDeadLetters(t *testing.T) {
 	a.lists("dead", "?echo=1")
 }
 
+// A queue may be its own dead letter queue, as in Zaqar: what was claimed too often stands
+// at its end then, counted from 0 and with a new life.
+func TestAQueueMayBeItsOwnDeadLetterQueue(t *testing.T) {
+	t.Parallel()
+	const own = `"_dead_letter_queue": "q", "_max_claim_count": 1, "_dead_letter_queue_messages_ttl": 600`
+	for name, make := range map[string]func(a *api){
+		"PUT": func(a *api) { a.call("PUT", "/v2/queues/q", `{`+own+`}`, 201) },
+		"PATCH": func(a *api) {
+			a.call("PUT", "/v2/queues/q", `{"_max_claim_count": 1, "_dead_letter_queue_messages_ttl": 600}`, 201)
+			a.call("PATCH", "/v2/queues/q", `[{"op": "add", "path": "/metadata/_dead_letter_queue", "value": "q"}]`, 200, "Content-Type", patchType)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			a.TB = t
+			make(a)
+			first := a.post("q", ours, `[{"body": "first", "ttl": 100}]`)[0]
+			a.advance(1500 * time.Millisecond)
+			ids := []string{first}
+			for round := range 3 {
+				claim, got := a.claim("q", "?limit=1", ``)
+				if diff := cmp.Diff(ids[:1], messageIDs(got)); diff != "" {
+					t.Fatalf("round %d (-want +got):\n%s", round, diff)
+				}
+				a.call("DELETE", claim, ``, 204)
+				ids = append(ids[1:], append(a.post("q", ours, `[{"body": "later"}]`), ids[0])...)
+				a.advance(1500 * time.Millisecond)
+				// The next one finds it, and hands out what stands behind it.
+				claim, got = a.claim("q", "?limit=1", ``)
+				if diff := cmp.Diff(ids[:1], messageIDs(got)); diff != "" {
+					t.Fatalf("round %d, behind it (-want +got):\n%s", round, diff)
+				}
+				a.call("DELETE", "/v2/queues/q/messages/"+ids[0]+"?claim_id="+claimID(claim).String(), ``, 204)
+				ids = ids[1:]
+				a.lists("q", "?echo=1", ids...)
+				a.advance(500 * time.Second) // longer than it had to live, and less than it has now
+			}
+		})
+	}
+}
+
 func TestPop(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
