@@ -2,13 +2,16 @@ package http
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/signedurl"
 )
 
 // withConfirmation lets nothing be delivered before it is confirmed.
@@ -311,6 +314,31 @@ func TestConfirmSubscription(t *testing.T) {
 	a.advance(100 * time.Second)
 	a.call("PUT", path, `{"confirmed": true}`, 404)
 	a.recorded()
+}
+
+// The headers of a confirmation are those that the request for it names; none can be missing.
+func TestSignedConfirmation(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, withConfirmation)
+	id := a.subscribe(`{"subscriber": "http://a"}`)
+	path := subscriptions + "/" + id.String() + "/confirm"
+	expires := a.Now().Add(time.Hour)
+	told := []string{
+		"URL-Signature", signedurl.Key("sample-key").Sign(signedurl.Grant{Paths: []string{path}, Methods: []string{"PUT"}, Project: "p1", Expires: expires}),
+		"URL-Methods", "PUT", "URL-Expires", signedurl.FormatExpires(expires), "URL-Paths", path, "X-Project-ID", "p1", "Client-ID", uuid.NewString(),
+	}
+	a.history()
+	for i, status := range map[int]int{2: 404, 4: 404, 6: 404, 8: 404, 10: 400} {
+		without := slices.Clone(told)
+		without[i+1] = ""
+		a.call("PUT", path, `{"confirmed": true}`, status, without...)
+	}
+	a.call("GET", path[:len(path)-len("/confirm")], ``, 404, told...)
+	a.recorded()
+	a.call("PUT", path, `{"confirmed": true}`, 204, told...)
+	a.recorded(domain.SubscriptionConfirmed{Project: "p1", ID: id, Queue: "q"})
+	a.call("PUT", path, `{"confirmed": false}`, 204, told...)
+	a.recorded(domain.SubscriptionUnconfirmed{Project: "p1", ID: id, Queue: "q", Owes: domain.ConfirmUnsubscription})
 }
 
 // Where confirmations are required, the events say when one has to be asked for.

@@ -24,6 +24,10 @@ type Confirmations struct {
 	Page string
 }
 
+// howToConfirm ends a sentence. Who does exactly what it says is let in.
+const howToConfirm = "PUT the SubscribeBody to the path of URL-Paths, with these headers: " +
+	"the members whose names begin with URL, X-Project-ID, and as Client-ID any UUID."
+
 // Confirmation packs what a subscriber is owed. A mail without a page to lead to is
 // refused.
 func (c Confirmations) Confirmation(_ context.Context, s projections.Subscriber, owes domain.Confirmation) (Parcel, error) {
@@ -31,11 +35,9 @@ func (c Confirmations) Confirmation(_ context.Context, s projections.Subscriber,
 		Paths:   []string{"/v2/queues/" + s.Queue.Name + "/subscriptions/" + s.ID.String() + "/confirm"},
 		Methods: []string{http.MethodPut}, Project: s.Queue.Project, Expires: s.Expires,
 	}
-	kind, says := "SubscriptionConfirmation", fmt.Sprintf(
-		"You have been chosen to get what is posted to queue %s. To agree, send the SubscribeBody to the path of URL-Paths, with the members whose names begin with URL and X-Project-ID as headers.", s.Queue.Name)
+	kind, says := "SubscriptionConfirmation", fmt.Sprintf("You have been chosen to get what is posted to queue %s. To agree, %s", s.Queue.Name, howToConfirm)
 	if owes == domain.ConfirmUnsubscription {
-		kind, says = "UnsubscribeConfirmation", fmt.Sprintf(
-			"You get nothing of queue %s any more. To change that, send the SubscribeBody to the path of URL-Paths, with the members whose names begin with URL and X-Project-ID as headers.", s.Queue.Name)
+		kind, says = "UnsubscribeConfirmation", fmt.Sprintf("You get nothing of queue %s any more. To change that, %s", s.Queue.Name, howToConfirm)
 	}
 	p := Parcel{
 		Subscriber: s.Subscriber, ID: s.ID.String() + "." + string(owes), Subject: "Subscription to queue " + s.Queue.Name,

@@ -372,6 +372,11 @@ func TestConfirmation(t *testing.T) {
 		!testKey.Verify(grant, asked["URL-Signature"].(string)) || !expires.Equal(h.clock().Add(time.Hour).Truncate(time.Second)) {
 		t.Errorf("%v", asked)
 	}
+	for _, needed := range []string{"PUT", "SubscribeBody", "URL-Paths", "X-Project-ID", "Client-ID"} {
+		if !strings.Contains(asked["Message"].(string), needed) {
+			t.Errorf("who is asked is not told of %s: %s", needed, asked["Message"])
+		}
+	}
 	confirm := func(word bool) {
 		run(h, commands.ConfirmSubscription{Queue: queue("q"), ID: id, Confirmed: word, Rules: rules})
 		h.advance(time.Second) // events are a bit later than the clock that stands still
@@ -386,7 +391,7 @@ func TestConfirmation(t *testing.T) {
 	confirm(false)
 	h.postBodies("q", `"too late"`)
 	h.eventually("it is told", func() bool { return len(r.got("/a")) == 3 && h.waiting() == 0 })
-	if got := r.got("/a")[2]; !strings.Contains(got.body, `"Message_Type": "UnsubscribeConfirmation"`) {
+	if got := r.got("/a")[2]; !strings.Contains(got.body, `"Message_Type": "UnsubscribeConfirmation"`) || !strings.Contains(got.body, "Client-ID") {
 		t.Errorf("%+v", got)
 	}
 	h.sound()
