@@ -223,11 +223,13 @@ func (e *Executor) decide(w *work, head eventstore.Head, now time.Time) error {
 		if len(events) > 1 {
 			causes = domain.Causes(events)
 		}
+		first := len(w.batch.Events)
 		for i, event := range events {
-			recorded := eventstore.NewEvent{Event: event, Version: w.state.record(position, event), Origin: p.request.Origin}
+			recorded := eventstore.NewEvent{Event: event, Origin: w.state.originOf(event, p.request.Origin)}
 			if causes != nil && causes[i] >= 0 {
-				recorded.CausedBefore = i - causes[i]
+				recorded.Origin, recorded.CausedBefore = w.batch.Events[first+causes[i]].Origin, i-causes[i]
 			}
+			recorded.Version = w.state.record(position, event)
 			w.batch.Events = append(w.batch.Events, recorded)
 			position++
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"nabu/domain"
 	"nabu/eventstore"
 )
@@ -59,6 +61,7 @@ func (c ReportTask) Decide(s *State, at domain.Moment) (task domain.Task, events
 	if task = s.Task(c.ID); !task.Exists() {
 		return task, nil, domain.NoTask(c.ID)
 	}
+	task.MadeBy, task.Correlation = uuid.Nil, "" // the answer is the task as a view shows it
 	if events, err = task.Report(c.Report, c.Rules, at.Time); err != nil {
 		return task, nil, err
 	}
@@ -135,6 +138,17 @@ const handOutSpare = 100
 // Task is the task as it stands now, which may have expired, or the zero value when it is
 // not there.
 func (s *State) Task(id domain.TaskID) domain.Task { return s.tasks[id].State }
+
+// originOf is where an event comes from that was decided on a request from o.
+func (s *State) originOf(e domain.Event, o domain.Origin) domain.Origin {
+	if len(s.tasks) == 0 {
+		return o
+	}
+	if id, isTask := domain.TaskOfStream(e.Stream()); isTask {
+		return s.Task(id).Origin(o, e)
+	}
+	return o
+}
 
 // recordTask overlays the tasks with an event and gives the event its version.
 func (s *State) recordTask(id domain.TaskID, e domain.Event) (version int64) {

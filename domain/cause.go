@@ -1,5 +1,7 @@
 package domain
 
+import "cmp"
+
 // Causes tells of the events of one decision which of them has caused each, by its index; -1:
 // none has. Of a post that tells of several it is the first one.
 func Causes(events []Event) []int {
@@ -22,6 +24,31 @@ func Causes(events []Event) []int {
 		}
 	}
 	return its
+}
+
+// Origin is where an event of the task comes from that is decided on a request from o. Whoever
+// does something for a task does it for the request that made the task: what all of that shares
+// is the correlation, and the request's own id is found where a worker sends it, unless the
+// caller has sent another. What nobody has reported is because of the task.
+func (t Task) Origin(o Origin, e Event) Origin {
+	if o.RequestID != "" && o.RequestID == t.RequestID {
+		return o
+	}
+	if shared := cmp.Or(t.Correlation, t.RequestID); shared != "" {
+		o.CorrelationID = shared
+		if shared != t.RequestID {
+			o.GlobalRequestID = cmp.Or(o.GlobalRequestID, t.RequestID)
+		}
+	}
+	switch e := e.(type) {
+	case TaskFailed:
+		if e.Cause != TaskReported {
+			o.CausationID = t.MadeBy
+		}
+	case TaskRequeued, TaskExpired:
+		o.CausationID = t.MadeBy
+	}
+	return o
 }
 
 // causes are events by the names of what is owed to them: messages, user messages, and the

@@ -54,3 +54,40 @@ func TestCauses(t *testing.T) {
 		}
 	}
 }
+
+func TestTheOriginOfWhatIsDoneForATask(t *testing.T) {
+	made := uuid.New()
+	task := func(correlation string) Task {
+		return Task{ID: uuid.New(), RequestID: "req-made", MadeBy: made, Correlation: correlation}
+	}
+	lost := TaskFailed{Cause: TaskWorkerLost}
+	for name, test := range map[string]struct {
+		task  Task
+		by    Origin
+		event Event
+		want  Origin
+	}{
+		"the request itself": {
+			task("req-caller"), Origin{RequestID: "req-made", GlobalRequestID: "req-caller", CorrelationID: "req-caller"},
+			TaskFailed{Cause: TaskIncomplete}, Origin{RequestID: "req-made", GlobalRequestID: "req-caller", CorrelationID: "req-caller"},
+		},
+		"the sweeper": {task("req-made"), Origin{Project: "p"}, TaskExpired{}, Origin{Project: "p", CorrelationID: "req-made", CausationID: made}},
+		"the sweeper, for a caller's request": {
+			task("req-caller"), Origin{}, TaskRequeued{}, Origin{GlobalRequestID: "req-made", CorrelationID: "req-caller", CausationID: made},
+		},
+		"another's claim, with a global id": {
+			task("req-caller"), Origin{RequestID: "req-claim", GlobalRequestID: "req-own", CorrelationID: "req-own"}, lost,
+			Origin{RequestID: "req-claim", GlobalRequestID: "req-own", CorrelationID: "req-caller", CausationID: made},
+		},
+		"a report": {
+			task("req-made"), Origin{RequestID: "req-works", CorrelationID: "req-works"}, TaskFailed{Cause: TaskReported},
+			Origin{RequestID: "req-works", CorrelationID: "req-made"},
+		},
+		"the event that made it is gone": {Task{RequestID: "req-made"}, Origin{}, lost, Origin{CorrelationID: "req-made"}},
+		"a task of nobody's request":     {Task{}, Origin{CorrelationID: "req-own"}, lost, Origin{CorrelationID: "req-own"}},
+	} {
+		if diff := cmp.Diff(test.want, test.task.Origin(test.by, test.event)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}

@@ -33,7 +33,7 @@ type Origin struct {
 	Project         string    // the caller's project
 	Actor           string    // the user who asked; empty when unknown
 	RequestID       string    // "req-<uuid>", given by nabu to each request
-	GlobalRequestID string    // "req-<uuid>" that the caller brought along; may be empty
+	GlobalRequestID string    // "req-<uuid>" that the caller brought along, or that it is done for; may be empty
 	CorrelationID   string    // shared by everything one request has led to
 	CausationID     uuid.UUID // the event that caused this one; zero for a client's command
 }

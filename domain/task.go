@@ -60,6 +60,10 @@ type Task struct {
 	// none.
 	Deadline time.Time
 	Handed   MessageID // the message that hands it out; zero: none does
+	// MadeBy is the event that made it, and Correlation that event's. They are known only of
+	// a task that was loaded for a decision, as long as the event is in the ledger.
+	MadeBy      uuid.UUID
+	Correlation string
 }
 
 // Exists tells whether the task is there, though it may have expired.

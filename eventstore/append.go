@@ -293,6 +293,14 @@ type Versioned[S any] struct {
 	Version int64
 }
 
+// FirstEvent is an SQL query: the id and the correlation of the first event of the stream that
+// an expression names, as long as it is in the ledger.
+func FirstEvent(stream string) string {
+	return `SELECT e.id, e.correlation_id FROM ledger.events e
+    WHERE hashtextextended(e.stream, 0) = hashtextextended(` + stream + `, 0) AND e.stream = ` + stream + ` AND e.version = 1
+    LIMIT 1`
+}
+
 // LastVersion is an SQL expression: the version of the last event of the stream
 // that another expression names, or 0. It lets a state and its version be loaded in
 // one round trip.

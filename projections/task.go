@@ -139,11 +139,15 @@ var taskReadSmall = strings.Replace(taskRead, `t.message`, `''`, 1)
 // loadTasks: $1 tasks by id, with all they have, $2 by the message that hands them out,
 // without what may be large.
 var loadTasks = `
-SELECT ` + taskRead + `, t.input, t.result, ` + eventstore.LastVersion("'task/' || t.id") + `, true
-FROM unnest($1::uuid[]) AS asked (id) JOIN tasks t USING (id)
+SELECT ` + taskRead + `, t.input, t.result, made.id, made.correlation_id, ` + eventstore.LastVersion("'task/' || t.id") + `, true
+FROM unnest($1::uuid[]) AS asked (id) JOIN tasks t USING (id)` + taskMade + `
 UNION ALL
-SELECT ` + taskReadSmall + `, NULL, NULL, ` + eventstore.LastVersion("'task/' || t.id") + `, false
-FROM unnest($2::uuid[]) AS asked (handed) JOIN tasks t USING (handed)`
+SELECT ` + taskReadSmall + `, NULL, NULL, made.id, made.correlation_id, ` + eventstore.LastVersion("'task/' || t.id") + `, false
+FROM unnest($2::uuid[]) AS asked (handed) JOIN tasks t USING (handed)` + taskMade
+
+// taskMade joins the event that made the task t.
+var taskMade = `
+LEFT JOIN LATERAL (` + eventstore.FirstEvent("'task/' || t.id") + `) AS made ON true`
 
 // Tasks finds tasks by id, and by the message that hands them out, expired ones as well,
 // and the versions of their streams. What is large of the others (input, result and message)
@@ -155,12 +159,14 @@ func (States) Tasks(
 	found := map[domain.TaskID]eventstore.Versioned[domain.Task]{}
 	err = pgrows.Each("load tasks", rows, err, func() error {
 		var its eventstore.Versioned[domain.Task]
-		var input, result sql.NullString
+		var input, result, correlation sql.NullString
+		var madeBy uuid.NullUUID
 		var whole bool
-		if err := readTask(rows, &its.State, &input, &result, &its.Version, &whole); err != nil {
+		if err := readTask(rows, &its.State, &input, &result, &madeBy, &correlation, &its.Version, &whole); err != nil {
 			return err
 		}
 		its.State.Input, its.State.Result = input.String, result.String
+		its.State.MadeBy, its.State.Correlation = madeBy.UUID, correlation.String
 		if _, there := found[its.State.ID]; whole || !there {
 			found[its.State.ID] = its
 		}
