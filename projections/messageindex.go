@@ -26,6 +26,7 @@ var MessageIndexTypes = []string{
 	domain.MessagesDeleted{}.EventType(), domain.MessagesPopped{}.EventType(),
 	domain.MessagesMovedOut{}.EventType(), domain.MessagesMovedIn{}.EventType(),
 	domain.QueuePurged{}.EventType(), domain.QueueDeleted{}.EventType(), domain.MessagesSwept{}.EventType(),
+	domain.DeliveriesAttempted{}.EventType(),
 }
 
 // messageEvent is an event that concerns the message posted at a place.
@@ -51,6 +52,7 @@ func applyToMessageIndex(ctx context.Context, tx eventstore.Tx, history []events
 		for i, e := range events {
 			messages[i], positions[i] = e.message, e.position
 		}
+		// An operator may have set the consumer back: what is there stays.
 		if _, err := tx.ExecContext(ctx, `
 INSERT INTO message_events (message, position)
 SELECT * FROM unnest($1::bigint[], $2::bigint[])
@@ -102,10 +104,11 @@ func foldMessageIndex(history []eventstore.RecordedEvent) (events []messageEvent
 	slices.SortFunc(events, func(a, b messageEvent) int {
 		return cmp.Or(cmp.Compare(a.message, b.message), cmp.Compare(a.position, b.position))
 	})
-	return events, ranges
+	return slices.Compact(events), ranges
 }
 
-// messagesOf are the messages that an event names, without those it posts.
+// messagesOf are the messages that an event names, without those it posts. One may be among
+// them several times.
 func messagesOf(event domain.Event) (ids []domain.MessageID) {
 	switch e := event.(type) {
 	case domain.MessagesClaimed:
@@ -129,6 +132,12 @@ func messagesOf(event domain.Event) (ids []domain.MessageID) {
 	case domain.MessagesMovedIn:
 		for _, m := range e.Messages {
 			ids = append(ids, m.ID)
+		}
+	case domain.DeliveriesAttempted:
+		for _, a := range e.Attempts {
+			if a.Message != (domain.MessageID{}) { // it is no question
+				ids = append(ids, a.Message)
+			}
 		}
 	}
 	return ids

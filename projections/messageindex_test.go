@@ -248,6 +248,56 @@ func told(history []eventstore.RecordedEvent, id domain.MessageID) []int64 {
 	return story
 }
 
+// TestDeliveriesAreInTheStory: a report on deliveries concerns each message that it names, once
+// however often it was tried; and what an index was made of before is in it when its consumer
+// is set back.
+func TestDeliveriesAreInTheStory(t *testing.T) {
+	t.Parallel()
+	h := newIndexedHouse(t)
+	subscription := run(h, commands.Subscribe{
+		NewSubscription: domain.NewSubscription{Queue: h.id("q"), Subscriber: "http://a", TTL: 60, Salt: 1},
+		Rules:           domain.SubscriptionRules{Types: domain.SubscriberTypes},
+	})
+	ids := h.post("q", "c", plain(`1`), plain(`2`), plain(`3`))
+	version := int64(1)
+	report := func(attempts ...domain.DeliveryAttempt) int64 {
+		t.Helper()
+		for i := range attempts {
+			attempts[i].Place = domain.PostingPlace(attempts[i].Message)
+		}
+		if got := run(h, commands.ReportDeliveries{Queue: h.id("q"), Reports: []commands.DeliveryReport{{
+			Subscription: subscription, Version: version, Cursor: domain.PostingPlace(ids[1]), Attempts: attempts,
+		}}}); got[0] != version+1 {
+			t.Fatalf("a report was refused: %v", got)
+		}
+		version++
+		history := h.all()
+		return history[len(history)-1].Position
+	}
+	tried := report(
+		domain.DeliveryAttempt{Message: ids[0], Number: 1, Outcome: domain.DeliveryDelivered},
+		domain.DeliveryAttempt{Message: ids[1], Number: 1, Outcome: domain.DeliveryRetry, Due: h.now},
+		domain.DeliveryAttempt{Message: ids[1], Number: 2, Outcome: domain.DeliveryRetry, Due: h.now},
+	)
+	again := report(domain.DeliveryAttempt{Message: ids[1], Number: 3, Outcome: domain.DeliveryDelivered})
+	posted, _ := domain.PostingPlace(ids[0]).Parts()
+	expect := func(when string) {
+		t.Helper()
+		for i, want := range [][]int64{{posted, tried}, {posted, tried, again}, {posted}} {
+			if diff := cmp.Diff(want, h.story(ids[i])); diff != "" {
+				t.Errorf("%s, message %d (-want +got):\n%s", when, i+1, diff)
+			}
+		}
+	}
+	h.index(h.all(), 100)
+	expect("at once")
+	if _, err := h.db.Exec(`UPDATE ledger.consumers SET position = 0 WHERE name = 'message-index'`); err != nil {
+		t.Fatal(err)
+	}
+	h.index(h.all(), 1)
+	expect("when its consumer was set back")
+}
+
 // TestTheMessageIndexIsRebuilt: a check compares it up to its checkpoint, and a rebuild
 // makes all of it and moves the checkpoint, so that its consumer goes on behind it.
 func TestTheMessageIndexIsRebuilt(t *testing.T) {

@@ -189,6 +189,9 @@ func (a *eventsAsked) showMessage(ctx context.Context, c *cobra.Command, db *sql
 			if err != nil {
 				return err
 			}
+			if p.form != asJSON {
+				e = onlyOf(id, e)
+			}
 			if more, err := p.print(e); err != nil || !more {
 				return err
 			}

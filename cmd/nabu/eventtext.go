@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -90,6 +92,20 @@ func deliveriesText(e domain.DeliveriesAttempted) string {
 		parts[i] = attemptText(a)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// onlyOf is what an event says of one message: a report on deliveries tells of many.
+func onlyOf(message domain.MessageID, e eventstore.StoredEvent) eventstore.StoredEvent {
+	event, err := eventstore.Decode(e.Type, e.Data, e.Bodies)
+	attempted, isReport := event.(domain.DeliveriesAttempted)
+	if err != nil || !isReport {
+		return e
+	}
+	attempted.Attempts = slices.DeleteFunc(attempted.Attempts, func(a domain.DeliveryAttempt) bool { return a.Message != message })
+	if data, err := json.Marshal(attempted); err == nil {
+		e.Data = data
+	}
+	return e
 }
 
 func attemptText(a domain.DeliveryAttempt) string {
