@@ -248,46 +248,46 @@ func (w *worker) attempt(ctx context.Context, m notified, made int) ([]domain.De
 }
 
 // attempts makes the next attempt, and some of those that follow it at once. Nothing is tried
-// after a time. pack makes the parcel of an attempt.
+// after a time. pack makes the parcel of an attempt. What another attempt follows is reported as
+// it ends: each may take long, and nobody is to forget it. The last one is the caller's to report.
 func (w *worker) attempts(
 	ctx context.Context, made int, until time.Time, pack func(number int) (domain.DeliveryAttempt, Parcel, time.Time, error),
-) (attempts []domain.DeliveryAttempt, err error) {
+) (last []domain.DeliveryAttempt, err error) {
 	for number := made + 1; ; number++ {
 		a, parcel, since, err := pack(number)
 		if err != nil {
-			return attempts, err
+			return nil, err
 		}
 		a.Number, a.Started = number, w.Now().UTC().Truncate(time.Microsecond)
 		began := time.Now()
 		if ctx.Err() != nil {
-			return attempts, ctx.Err()
+			return nil, ctx.Err()
 		}
 		result, err := w.Deliver.Deliver(w.sending, parcel)
 		if err != nil {
-			return attempts, w.postponed(attempts, err)
+			if number > made+1 && errors.Is(err, ErrOpen) { // it waits as a retry, and nothing is wrong
+				return nil, nil
+			}
+			return nil, err
 		}
 		took := time.Since(began)
 		w.judge(&a, result, took, until)
-		attempts = append(attempts, a)
 		lag := time.Duration(-1)
 		if number == 1 {
 			lag = max(0, a.Started.Sub(since))
 		}
 		w.Observe(Delivery{Outcome: a.Outcome, Took: took, Lag: lag})
 		now := w.Now()
-		if a.Outcome.Over() || a.Due.After(now) || !until.After(now) || len(attempts) >= maxAtOnce {
-			return attempts, nil
+		if a.Outcome.Over() || a.Due.After(now) || !until.After(now) || number-made >= maxAtOnce {
+			return []domain.DeliveryAttempt{a}, nil
+		}
+		if a.Owes == "" { // the place of what is owed says nothing of the messages before it
+			w.cursor = max(w.cursor, a.Place)
+		}
+		if err := w.tell(a); err != nil {
+			return nil, err
 		}
 	}
-}
-
-// postponed is what it means that an attempt could not be made: with earlier ones that
-// failed, the delivery waits as a retry, and nothing is wrong.
-func (w *worker) postponed(attempts []domain.DeliveryAttempt, err error) error {
-	if len(attempts) > 0 && errors.Is(err, ErrOpen) {
-		return nil
-	}
-	return err
 }
 
 // judge writes down what an attempt has led to. What would have to wait for longer than until

@@ -4,11 +4,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/webhook"
+	"nabu/reactors"
 )
 
 // TestACursorInTheMiddleOfAPost: of a post that was delivered in part the rest is.
@@ -49,5 +52,45 @@ func TestWhoWantsNothingIsLeftAlone(t *testing.T) {
 	h.advance(time.Second) // events are a bit later than the clock that stands still
 	n.Wake()
 	h.eventually("it is told", func() bool { return len(r.got("/a")) == 5 })
+	h.sound()
+}
+
+// TestAFailedAttemptIsReportedBeforeTheNext: while an immediate attempt is under way, and that may
+// take long, the one before it is in the history, and nobody makes it again after a kill.
+func TestAFailedAttemptIsReportedBeforeTheNext(t *testing.T) {
+	h, r := newHouse(t), newReceiver(t)
+	answer := make(chan struct{})
+	r.answer = func(c call, w http.ResponseWriter, _ *http.Request) {
+		switch {
+		case !strings.Contains(c.body, `"bad"`):
+		case c.attempt == 1:
+			w.WriteHeader(503)
+		case c.attempt == 2:
+			<-answer
+			w.WriteHeader(503)
+		}
+	}
+	id := h.subscriber("q", r.URL+"/a", `{"_retry_policy": {"retries_with_no_delay": 2}}`)
+	sender := webhook.New(webhook.Config{AllowLoopback: true, Timeout: time.Minute})
+	h.Cleanup(sender.Close)
+	h.notifier(func(cfg *reactors.NotifierConfig) { cfg.Deliver = &reactors.Postman{Webhooks: sender, PerHost: 60} })
+	release := sync.OnceFunc(func() { close(answer) })
+	h.Cleanup(release)
+	ids := h.postBodies("q", `"bad"`, `"good"`)
+	h.eventually("the second attempt is under way", func() bool { return len(r.got("/a")) == 2 })
+	h.eventually("the first is reported", func() bool { return len(h.attempts(id)) > 0 })
+	if a := h.attempts(id); len(a) != 1 || a[0].Number != 1 || a[0].Outcome != domain.DeliveryRetry || a[0].Message != ids[0] {
+		t.Errorf("while the second is under way there is %+v", a)
+	}
+	release()
+	h.eventually("all are made", func() bool { return len(h.attempts(id)) == 4 })
+	if got := r.bodies("/a"); !slices.Equal(got, []string{`"bad"`, `"bad"`, `"bad"`, `"good"`}) {
+		t.Errorf("%v", got)
+	}
+	for i, a := range h.attempts(id)[:3] {
+		if a.Number != i+1 || a.Message != ids[0] {
+			t.Errorf("attempt %d: %+v", i+1, a)
+		}
+	}
 	h.sound()
 }
