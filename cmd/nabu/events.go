@@ -107,12 +107,14 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 	if err != nil {
 		return err
 	}
+	nothing := a.nothing()
 	if a.Stream != "" {
 		version, _, err := eventstore.StreamEnd(ctx, db, a.Stream, math.MaxInt64)
 		if err != nil {
 			return err
 		}
 		if version == 0 {
+			nothing = ""
 			c.PrintErrf("There is no stream %s yet.\n", a.Stream)
 		}
 	}
@@ -136,6 +138,9 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 		}
 		a.After = max(a.After, a.Upto)
 		if !a.follow || last > 0 && a.After >= last {
+			if p.printed == 0 {
+				c.PrintErr(nothing)
+			}
 			return nil
 		}
 		if err := p.out.Flush(); err != nil {
@@ -145,6 +150,18 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 			return endOfTail(ctx, err)
 		}
 	}
+}
+
+// nothing is what is said when no event was found.
+func (a *eventsAsked) nothing() string {
+	text := "There is no such event"
+	if a.Project != "" {
+		text += " in the project " + a.Project
+	}
+	if a.Request != "" {
+		text += " of the request " + a.Request
+	}
+	return text + ".\n"
 }
 
 // endOfTail is how a tail ends that somebody stops: well.

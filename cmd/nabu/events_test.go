@@ -72,6 +72,16 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 	if _, said := showWith(t, data, "events", "--stream", "queue/p1/orders"); said != "" {
 		t.Errorf("of a stream that is there it says %q", said)
 	}
+	for want, args := range map[string][]string{
+		"There is no such event in the project nosuch.\n":                    {"--project", "nosuch"},
+		"There is no such event of the request req-zzz.\n":                   {"--request", "req-zzz", "-o", "table"},
+		"There is no such event in the project p1 of the request req-zzz.\n": {"--project", "p1", "--request", "req-zzz"},
+		"There is no such event.\n":                                          {"--type", "task.created.v1"},
+	} {
+		if out, said := showWith(t, data, append([]string{"events"}, args...)...); out != "" || said != want {
+			t.Errorf("%v shows %q and says %q", args, out, said)
+		}
+	}
 	var first shownEvent
 	if err := json.Unmarshal([]byte(show(t, data, "events", "--limit", "1")), &first); err != nil || first.RequestID == "" {
 		t.Fatalf("%+v, %v", first, err)
