@@ -107,7 +107,18 @@ func (w *Worker) Run(ctx context.Context) error {
 		running.Go(func() { problems[i] = w.loop(ctx, work) })
 	}
 	running.Wait()
-	return errors.Join(problems...)
+	return first(problems)
+}
+
+// first is the first error that there is. All loops ask the same server, so the others tell
+// the same again.
+func first(problems []error) error {
+	for _, err := range problems {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // loop does one task after the other.
