@@ -60,8 +60,8 @@ func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []
 	if err != nil {
 		return Fetched{}, Refusef("import_from is no URL that can be read.")
 	}
-	if f.Filter.CheckURL(u) != nil {
-		return Fetched{}, doesNotPass(u)
+	if err := f.Filter.CheckURL(u); err != nil {
+		return Fetched{}, doesNotPass(u, err)
 	}
 	d := &download{Fetcher: f, from: u, to: to, sums: newSums(wanted), copied: copied, total: -1}
 	delays := backoff.NewExponentialBackOff()
@@ -72,7 +72,7 @@ func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []
 		return Fetched{}, context.Cause(ctx)
 	}
 	if failed, cut := errors.AsType[*outside](err); cut {
-		return Fetched{}, Refusef("The image could not be fetched: %s.", failed.text)
+		return Fetched{}, because(Refusef("The image could not be fetched: %s.", failed.text), failed.cause)
 	}
 	if err != nil {
 		return Fetched{}, err
@@ -87,8 +87,8 @@ func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []
 }
 
 // doesNotPass is Glance's text, but for a password.
-func doesNotPass(from *url.URL) error {
-	return Refusef("URI for legacy import task does not pass filtering: %s", told(from))
+func doesNotPass(from *url.URL, why error) error {
+	return because(Refusef("URI for legacy import task does not pass filtering: %s", told(from)), why)
 }
 
 // told is a URL as its user reads it: without a password, and not longer than a task's message
@@ -103,7 +103,10 @@ func told(u *url.URL) string {
 }
 
 // outside is a failure that another try may mend.
-type outside struct{ text string }
+type outside struct {
+	text  string
+	cause error // nil: the text is all
+}
 
 func (o *outside) Error() string { return o.text }
 
@@ -137,7 +140,7 @@ func (d *download) try(ctx context.Context) error {
 	if err := d.begin(answer); err != nil {
 		return err
 	}
-	silence := time.AfterFunc(d.Silence, func() { cancel(&outside{"its server fell silent"}) })
+	silence := time.AfterFunc(d.Silence, func() { cancel(&outside{text: "its server fell silent"}) })
 	defer silence.Stop()
 	return d.read(ctx, answer.Body, silence)
 }
@@ -151,7 +154,7 @@ func (d *download) begin(answer *http.Response) error {
 			return nil
 		}
 		d.validator = "" // it does not do what it says
-		return &outside{"its server answered with other bytes than it was asked for"}
+		return &outside{text: "its server answered with other bytes than it was asked for"}
 	case http.StatusOK:
 		return d.restart(answer)
 	case http.StatusRequestedRangeNotSatisfiable:
@@ -215,11 +218,11 @@ func refusedStatus(answer *http.Response) error {
 	case status == http.StatusTooManyRequests, status >= 500:
 		seconds := answer.Header.Get("Retry-After")
 		if after, err := time.ParseDuration(seconds + "s"); err == nil && after > 0 {
-			return &waiting{outside{text}, backoff.RetryAfterError{Duration: min(after, maxRetryAfter)}}
+			return &waiting{outside{text: text}, backoff.RetryAfterError{Duration: min(after, maxRetryAfter)}}
 		}
-		return &outside{text}
+		return &outside{text: text}
 	case status == http.StatusRequestTimeout, status == http.StatusRequestedRangeNotSatisfiable:
-		return &outside{text}
+		return &outside{text: text}
 	}
 	return backoff.Permanent(Refusef("The image could not be fetched: %s.", text))
 }
@@ -252,7 +255,7 @@ func (d *download) read(ctx context.Context, body io.Reader, silence *time.Timer
 			if silent, ok := errors.AsType[*outside](context.Cause(ctx)); ok {
 				return silent
 			}
-			return &outside{"the connection was cut"}
+			return &outside{"the connection was cut", err}
 		case err == io.EOF:
 			return nil
 		}
@@ -273,8 +276,11 @@ func (d *download) open(ctx context.Context, header http.Header) (*http.Response
 			return answer, nil
 		}
 		_ = answer.Body.Close()
-		if next == nil || d.Filter.CheckURL(next) != nil {
-			return nil, backoff.Permanent(d.misled())
+		if next == nil {
+			return nil, backoff.Permanent(d.misled(errors.New("its Location cannot be read")))
+		}
+		if err := d.Filter.CheckURL(next); err != nil {
+			return nil, backoff.Permanent(d.misled(err))
 		}
 		// Whoever is outside does not send nabu around inside.
 		private = private && from.IsPrivate()
@@ -284,8 +290,9 @@ func (d *download) open(ctx context.Context, header http.Header) (*http.Response
 }
 
 // misled: the text does not tell where a redirect leads, which may be a secret of its server.
-func (d *download) misled() error {
-	return Refusef("URI for legacy import task does not pass filtering: %s is redirected to where nothing may be fetched from", told(d.from))
+// The log does.
+func (d *download) misled(why error) error {
+	return because(Refusef("URI for legacy import task does not pass filtering: %s is redirected to where nothing may be fetched from", told(d.from)), why)
 }
 
 // get makes one request, and tells which address answers.
@@ -340,15 +347,15 @@ func redirect(answer *http.Response, from *url.URL) (next *url.URL, again bool) 
 func (d *download) failed(err error, to *url.URL) error {
 	if errors.Is(err, outbound.ErrRefused) {
 		if to == d.from {
-			return backoff.Permanent(doesNotPass(d.from))
+			return backoff.Permanent(doesNotPass(d.from, err))
 		}
-		return backoff.Permanent(d.misled())
+		return backoff.Permanent(d.misled(err))
 	}
 	if _, unknown := errors.AsType[*net.DNSError](err); unknown {
-		return &outside{"its host has no address"}
+		return &outside{"its host has no address", err}
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return &outside{"its server did not answer in time"}
+		return &outside{"its server did not answer in time", err}
 	}
-	return &outside{"its server could not be reached"}
+	return &outside{"its server could not be reached", err}
 }

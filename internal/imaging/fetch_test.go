@@ -2,10 +2,12 @@ package imaging
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"crypto/sha512"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -187,6 +189,34 @@ func TestWhatCannotBeFetched(t *testing.T) {
 			wantRefusal(t, err, test.says)
 			if n := l.times(); n != test.tries {
 				t.Errorf("asked %d times, not %d", n, test.tries)
+			}
+		})
+	}
+}
+
+// TestTheLogLearnsTheReason of a refusal. The user does not: how it looks inside is not
+// for him.
+func TestTheLogLearnsTheReason(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for name, test := range map[string]struct {
+		answer http.HandlerFunc
+		from   string // empty: the library
+		reason string
+	}{
+		"another port":       {from: "http://127.0.0.1:1/x", reason: "the address is refused: port 1"},
+		"this machine":       {from: "http://127.0.0.2/x", reason: "denied by: 127.0.0.0/8"},
+		"redirected inside":  {answer: to("http://169.254.169.254/"), reason: "denied by: 169.254.0.0/16"},
+		"redirected nowhere": {answer: to("http://[::"), reason: "its Location cannot be read"},
+		"no server":          {from: closed.URL, reason: "connection refused"},
+		"cut":                {answer: func(w http.ResponseWriter, _ *http.Request) { cut(w, 200, nil, len(content), content[:9]) }, reason: "unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLibrary(t, test.answer)
+			_, _, err := fetch(t, fetcher(t, port(t, l.URL), port(t, closed.URL)), cmp.Or(test.from, l.URL+"/x"))
+			refusal, refused := errors.AsType[*Refusal](err)
+			if !refused || !strings.Contains(err.Error(), refusal.Text+": ") || !strings.Contains(err.Error(), test.reason) || strings.Contains(refusal.Text, test.reason) {
+				t.Errorf("the log says %q", err)
 			}
 		})
 	}

@@ -22,6 +22,14 @@ func Refusef(format string, args ...any) error {
 	return &Refusal{fmt.Sprintf(format, args...)}
 }
 
+// because is a Refusal for the user with its cause, if one is known, for the log.
+func because(refusal, cause error) error {
+	if cause == nil {
+		return refusal
+	}
+	return fmt.Errorf("%w: %w", refusal, cause)
+}
+
 // Disk formats under Glance's names, and two that are only recognised.
 const (
 	raw   = "raw"
