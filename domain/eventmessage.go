@@ -26,7 +26,7 @@ func (r EventRules) Messages(d Dispatch, codes []EventCode, server func(ServerID
 		}
 		recorded, err := RecordUserMessage(NewUserMessage{
 			Project: cmp.Or(server(e.Server).Project, d.Project), ID: e.ID, Action: entry.action, Detail: entry.detail, ResourceType: "VOLUME", ResourceUUID: *e.Tag,
-			Request: d.RequestID, GlobalRequest: d.GlobalRequestID,
+			BroughtRequestID: d.RequestID, BroughtGlobalRequestID: d.GlobalRequestID,
 		}, u, at.Time)
 		if err == nil {
 			known[told{e.Name, *e.Tag}] = true

@@ -97,10 +97,11 @@ type NewUserMessage struct {
 	RequestID       string
 	GlobalRequestID string
 	Created         time.Time // zero: when it was brought
-	// Request, GlobalRequest and Brought are those of the call that brings the message, and
-	// when it came; zero: now. They are for one that does not say.
-	Request, GlobalRequest string
-	Brought                time.Time
+	// The ids of the call that brings the message, and when it came; zero: now. They are for
+	// one that does not say, and no part of what the producer said.
+	BroughtRequestID       string    `json:"-"`
+	BroughtGlobalRequestID string    `json:"-"`
+	Brought                time.Time `json:"-"`
 }
 
 // UserMessageRules are what an operator says of user messages.
@@ -167,7 +168,7 @@ func RecordUserMessage(n NewUserMessage, r UserMessageRules, now time.Time) (e U
 	e = UserMessageRecorded{
 		Project: n.Project, ID: n.ID, EventID: entry.eventID, ActionID: entry.action, DetailID: entry.detail,
 		Level: cmp.Or(n.Level, LevelError), ResourceType: entry.resourceType, ResourceUUID: strings.ToLower(n.ResourceUUID),
-		RequestID: cmp.Or(n.RequestID, n.Request), GlobalRequestID: cmp.Or(n.GlobalRequestID, n.GlobalRequest),
+		RequestID: cmp.Or(n.RequestID, n.BroughtRequestID), GlobalRequestID: cmp.Or(n.GlobalRequestID, n.BroughtGlobalRequestID),
 		Created: n.Created.UTC(),
 	}
 	if n.Created.IsZero() {
@@ -209,7 +210,6 @@ func isDashedUUID(text string) bool { return dashedUUID.MatchString(text) }
 
 // fingerprint stands for what a producer said; what nabu adds by itself is not in it.
 func (n NewUserMessage) fingerprint() string {
-	n.Request, n.GlobalRequest, n.Brought = "", "", time.Time{}
 	text, err := json.Marshal(n)
 	if err != nil {
 		panic(err) // texts and a time of this millennium

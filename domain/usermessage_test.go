@@ -79,7 +79,7 @@ func TestUserMessagesHaveAllThatWasSaid(t *testing.T) {
 	t.Parallel()
 	n := says(t, `{"id": "384468B0-E1D6-4772-AFC5-EF9DE64D0331", "action_id": "001", "resource_uuid": "F292CC0C-54A7-4B3B-8174-D2FF82D87008",
 		"message_level": "WARNING", "request_id": "r", "global_request_id": "g", "created_at": "2026-03-01T12:30:00.1234567+01:00"}`)
-	n.Request, n.GlobalRequest = "req-local", "req-global"
+	n.BroughtRequestID, n.BroughtGlobalRequestID = "req-local", "req-global"
 	got, err := RecordUserMessage(n, DefaultUserMessageRules(), noon)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestUserMessagesHaveAllThatWasSaid(t *testing.T) {
 		t.Errorf("recorded (-want +got):\n%s", diff)
 	}
 	n = says(t, `{"action_id": "001", "created_at": "2026-03-01T12:00:00"}`)
-	n.Request, n.GlobalRequest = "req-local", "req-global"
+	n.BroughtRequestID, n.BroughtGlobalRequestID = "req-local", "req-global"
 	got, err = RecordUserMessage(n, DefaultUserMessageRules(), noon)
 	if err != nil || got.RequestID != "req-local" || got.GlobalRequestID != "req-global" || !got.Created.Equal(noon) || got.Sent != "" {
 		t.Errorf("recorded %+v, %v", got, err)
@@ -193,7 +193,7 @@ func TestUserMessageIDs(t *testing.T) {
 	other := says(t, same)
 	other.Project = "p2"
 	late := says(t, same)
-	late.Request = "req-later"
+	late.BroughtRequestID = "req-later"
 	for name, test := range map[string]struct {
 		given   []Event
 		when    NewUserMessage

@@ -41,9 +41,9 @@ type Selection struct {
 	Stream      string
 	Project     string
 	Types       []string
-	// Request is the id of a request, or the global one of its caller: the events of that
+	// RequestID is that of a request, or the global one of its caller: the events of that
 	// request, and whatever it has led to.
-	Request string
+	RequestID string
 
 	version int64    // of the stream, the last one read
 	rows    pageRows // of the next page
@@ -101,12 +101,12 @@ func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, 
 
 // page reads some of the events into a room, and moves the selection on behind them.
 func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]StoredEvent, error) {
-	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), int(s.rows), s.Request}, s.Upto
+	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), int(s.rows), s.RequestID}, s.Upto
 	switch {
 	case s.Stream != "":
 		query = storedStreamSQL
-		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), int(s.rows), s.Request}
-	case s.Project == "" && (len(s.Types) > 0 || s.Request != ""): // there is no index by type, nor by request
+		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), int(s.rows), s.RequestID}
+	case s.Project == "" && (len(s.Types) > 0 || s.RequestID != ""): // there is no index by type, nor by request
 		upto = min(s.Upto, s.After+maxPassed)
 		args[1] = upto
 	case s.Project == "": // see ReadAll

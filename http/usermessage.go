@@ -142,7 +142,7 @@ func (s *Server) createUserMessage(c *call) error {
 		return err
 	}
 	told.Project = c.Param("project")
-	told.Request, told.GlobalRequest = requestID(c), globalRequestID(r.Header)
+	told.BroughtRequestID, told.BroughtGlobalRequestID = requestID(c), globalRequestID(r.Header)
 	if !told.Named {
 		told.ID = uuid.New()
 	}

@@ -23,7 +23,7 @@ type Forward struct {
 	Event      string // the first of the events
 	Position   int64  // of the event that accepted them
 	Server     domain.ServerID
-	Request    string // empty: it has no name
+	RequestID  string // empty: it has no name
 	AcceptedAt time.Time
 }
 
@@ -73,7 +73,7 @@ func applyToForwards(ctx context.Context, tx eventstore.Tx, history []eventstore
 	events, requests := make([]string, n), make([]string, n)
 	positions, servers, times := make([]int64, n), make([]uuid.UUID, n), make([]time.Time, n)
 	for i, f := range owed {
-		events[i], positions[i], servers[i], requests[i], times[i] = f.Event, f.Position, f.Server, f.Request, f.AcceptedAt
+		events[i], positions[i], servers[i], requests[i], times[i] = f.Event, f.Position, f.Server, f.RequestID, f.AcceptedAt
 	}
 	_, err := tx.ExecContext(ctx, insertForwards, pgarray.Texts(events), pgarray.BigInts(positions), pgarray.UUIDs(servers),
 		pgarray.TextsOrNull(requests), pgarray.Times(times))
@@ -100,7 +100,7 @@ func (v *Views) forwards(ctx context.Context, query string, args ...any) ([]Forw
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, query, args...)
 	return pgrows.Collect("list what is to be forwarded", rows, err, func(f *Forward) error {
-		return rows.Scan(&f.Event, &f.Position, &f.Server, &f.Request, &f.AcceptedAt)
+		return rows.Scan(&f.Event, &f.Position, &f.Server, &f.RequestID, &f.AcceptedAt)
 	})
 }
 

@@ -51,7 +51,7 @@ func (r *forwarding) attempt(ctx context.Context, request []projections.Forward,
 		if before != nil {
 			its.failure = webhook.ErrorText(before)
 		}
-		r.Log.Warn("external events were not forwarded in time", "servers", len(request), "request_id", request[0].Request, "error", its.failure)
+		r.Log.Warn("external events were not forwarded in time", "servers", len(request), "request_id", request[0].RequestID, "error", its.failure)
 	} else if its, err = r.tell(sentOf(accepted), nameOf(accepted)); err != nil {
 		return err
 	}

@@ -177,7 +177,7 @@ func (r *forwarding) together(page []projections.Forward) (n int) {
 	late := r.late(page[0])
 	for n = 1; n < len(page); n++ {
 		next := page[n]
-		if late && r.late(next) || next.Request != "" && next.Request == page[0].Request {
+		if late && r.late(next) || next.RequestID != "" && next.RequestID == page[0].RequestID {
 			continue
 		}
 		break

@@ -49,7 +49,7 @@ func newEvents(environ environment) *cobra.Command {
 	f.StringVar(&asked.Stream, "stream", "", "only of this stream, such as queue/PROJECT/NAME")
 	f.StringVar(&asked.Project, "project", "", "only what was asked for in this project")
 	f.StringSliceVar(&asked.Types, "type", nil, "only of these types, such as messages.posted.v1")
-	f.StringVar(&asked.Request, "request", "", "only what the request with this id has led to, or the one with this global id")
+	f.StringVar(&asked.RequestID, "request", "", "only what the request with this id has led to, or the one with this global id")
 	f.Int64Var(&asked.from, "from", 1, "first position; below zero: so many before the end")
 	f.Int64Var(&asked.Upto, "to", 0, "last position; 0: the end")
 	f.IntVar(&asked.limit, "limit", 0, "most events; 0: all")
@@ -158,8 +158,8 @@ func (a *eventsAsked) nothing() string {
 	if a.Project != "" {
 		text += " in the project " + a.Project
 	}
-	if a.Request != "" {
-		text += " of the request " + a.Request
+	if a.RequestID != "" {
+		text += " of the request " + a.RequestID
 	}
 	return text + ".\n"
 }

@@ -72,10 +72,10 @@ func (j *job) run(ctx context.Context) Outcome {
 // read takes the message's body apart.
 func (j *job) read() error {
 	var body struct {
-		Task    uuid.UUID       `json:"task_id"`
-		Owner   string          `json:"owner"`
-		Request string          `json:"request_id"`
-		Input   json.RawMessage `json:"input"`
+		Task      uuid.UUID       `json:"task_id"`
+		Owner     string          `json:"owner"`
+		RequestID string          `json:"request_id"`
+		Input     json.RawMessage `json:"input"`
 	}
 	if err := json.Unmarshal(j.body, &body); err != nil {
 		return fmt.Errorf("read the message: %w", err)
@@ -84,7 +84,7 @@ func (j *job) read() error {
 		return errors.New("read the message: it names no task")
 	}
 	j.id, j.owner, j.input = body.Task.String(), body.Owner, body.Input
-	j.nabu = j.nabu.onBehalfOf(body.Request)
+	j.nabu = j.nabu.onBehalfOf(body.RequestID)
 	return nil
 }
 
