@@ -50,9 +50,9 @@ translations:
 		"osapi_max_limit (file":        "osapi_max_limit: 0",
 		"volume_listen (file":          "volume_listen: 8776",
 		"volume_public_endpoint (file": "volume_public_endpoint: /volume",
-		"nabu.yaml): /nothing/here":    "user_message_catalogue: /nothing/here",
+		"nabu.yaml): open /nothing/":   "user_message_catalogue: /nothing/here",
 	} {
-		if _, _, err := load(t, nil, nil, settings); exitCode(err) != exitMisconfigured || !strings.Contains(err.Error(), says) {
+		if _, _, err := load(t, nil, nil, settings); exitCode(err) != exitMisconfigured || !strings.Contains(err.Error(), says) || strings.Count(err.Error(), "/nothing/here") > 1 {
 			t.Errorf("%s: %v, which does not say %q", settings, err, says)
 		}
 	}

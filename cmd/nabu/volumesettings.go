@@ -80,30 +80,31 @@ func (c volumeConfig) userMessageRules() (domain.UserMessageRules, error) {
 	if c.Catalogue == "" {
 		return rules, nil
 	}
-	file, err := readCatalogue(c.Catalogue)
-	if err == nil {
-		rules.Catalogue, err = domain.NewCatalogue(file)
+	text, err := os.ReadFile(c.Catalogue)
+	if err != nil { // it names the file
+		return rules, fmt.Errorf("user_message_catalogue: %w", err)
 	}
-	if err != nil {
+	if rules.Catalogue, err = parseCatalogue(text); err != nil {
 		return rules, fmt.Errorf("user_message_catalogue: %s: %w", c.Catalogue, err)
 	}
 	return rules, nil
 }
 
-// readCatalogue reads a part of a catalogue. JSON is YAML as well.
-func readCatalogue(path string) (domain.CatalogueFile, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return domain.CatalogueFile{}, err
-	}
+// parseCatalogue makes a catalogue of what nabu ships and a part of the operator's. JSON is
+// YAML as well.
+func parseCatalogue(text []byte) (*domain.Catalogue, error) {
 	values, err := yaml.Parser().Unmarshal(text)
 	if err != nil {
-		return domain.CatalogueFile{}, err
+		return nil, err
 	}
 	if text, err = json.Marshal(values); err != nil {
-		return domain.CatalogueFile{}, fmt.Errorf("ids must be texts: %w", err)
+		return nil, fmt.Errorf("ids must be texts: %w", err)
 	}
-	return domain.ParseCatalogue(text)
+	file, err := domain.ParseCatalogue(text)
+	if err != nil {
+		return nil, err
+	}
+	return domain.NewCatalogue(file)
 }
 
 // volumes are the rules of the Block Storage API.
