@@ -65,7 +65,7 @@ func (e *Executor) carryOut(w *work) {
 	default:
 		e.Log.Error("batch failed", "commands", len(w.commands), "error", err)
 		for _, p := range w.commands {
-			e.reply(p, domain.Errorf(domain.Unavailable, "the database cannot be reached"))
+			e.reply(p, ErrUnreachable)
 		}
 	}
 }

@@ -39,6 +39,12 @@ const (
 	maxWaitingBytes = 64 << 20
 )
 
+// What any request is refused for that may well be made again a little later.
+var (
+	ErrUnreachable = domain.Errorf(domain.Unavailable, "the database cannot be reached")
+	ErrCrowded     = domain.Errorf(domain.Unavailable, "too many requests are waiting")
+)
+
 // Config is what an executor is made of.
 type Config struct {
 	// DB is where the executor gets its one connection from. Batches have no caller's
@@ -211,12 +217,12 @@ func (e *Executor) enqueue(p *pending) error {
 	case hasKey && e.inFlight[key]:
 		return domain.Errorf(domain.KeyInUse, "the first request with this Idempotency-Key is still being carried out")
 	case e.waitingBytes+p.needs.Size > maxWaitingBytes && e.waitingBytes > 0:
-		return domain.Errorf(domain.Unavailable, "too many requests are waiting")
+		return ErrCrowded
 	}
 	select {
 	case e.line <- p:
 	default:
-		return domain.Errorf(domain.Unavailable, "too many requests are waiting")
+		return ErrCrowded
 	}
 	e.waitingBytes += p.needs.Size
 	if hasKey {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"nabu/commands"
 	"nabu/domain"
 )
 
@@ -91,6 +92,16 @@ func TestDatabaseAway(t *testing.T) {
 	a.call("GET", "/healthcheck", ``, 503, bare...)
 	a.call("HEAD", "/readyz", ``, 503, bare...)
 	a.call("POST", "/healthz", ``, 405, bare...).is(`{"title": "405 Method Not Allowed"}`)
+}
+
+// TestOneTextForADatabaseThatIsAway, whether a request has read or written.
+func TestOneTextForADatabaseThatIsAway(t *testing.T) {
+	t.Parallel()
+	read := failure(&net.OpError{Op: "dial", Err: errors.New("refused")}, "")
+	written, _ := asProblem(commands.ErrUnreachable)
+	if *read != *written || read.status != 503 {
+		t.Errorf("who reads is told %v, who writes %v", read, written)
+	}
 }
 
 type operationAnswer struct {

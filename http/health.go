@@ -9,13 +9,13 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"nabu/domain"
+	"nabu/commands"
 )
 
 // ping serves GET /v2/ping.
 func (s *Server) ping(c *call) error {
 	if !s.databaseReachable(c.Request().Context()) {
-		return domain.Errorf(domain.Unavailable, "the database cannot be reached")
+		return commands.ErrUnreachable
 	}
 	return c.NoContent(http.StatusNoContent)
 }
@@ -143,7 +143,7 @@ func (s *Server) readiness(c echo.Context) (status int, reason string) {
 	case s.draining.Load():
 		return http.StatusServiceUnavailable, "the server is stopping"
 	case !s.databaseReachable(c.Request().Context()):
-		return http.StatusServiceUnavailable, "the database cannot be reached"
+		return http.StatusServiceUnavailable, commands.ErrUnreachable.Error()
 	}
 	return http.StatusOK, ""
 }

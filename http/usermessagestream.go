@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"nabu/commands"
 	"nabu/projections"
 )
 
@@ -38,7 +39,7 @@ func (s *Server) streamUserMessages(c *call, list projections.UserMessageList) e
 	}
 	heard, cancel, ok := s.News.ListenToUserMessages(project)
 	if !ok {
-		return namedFault(http.StatusServiceUnavailable, "Too many requests are waiting.")
+		return commands.ErrCrowded
 	}
 	defer cancel()
 	after, err := s.streamFrom(c)

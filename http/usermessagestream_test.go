@@ -113,6 +113,17 @@ func TestUserMessageStream(t *testing.T) {
 }
 
 // A stream tells that it is alive, and ends when the server does.
+// TestUserMessageStreamOfTooMany says what a command in the same crowd does.
+func TestUserMessageStreamOfTooMany(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	for room := true; room; {
+		_, _, room = a.news.ListenToUserMessages("elsewhere")
+	}
+	a.volume("GET", "/v3/a1/messages", ``, 503, "Accept", "text/event-stream").
+		is(`{"serviceUnavailable": {"code": 503, "message": "` + commands.ErrCrowded.Error() + `"}}`)
+}
+
 func TestUserMessageStreamEnds(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(cfg *Config) { cfg.Volumes.Heartbeat = time.Millisecond })

@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"nabu/commands"
 	"nabu/domain"
 )
 
@@ -65,7 +66,7 @@ var zaqar = &dialect{
 		return &problem{http.StatusInternalServerError, "Internal server error",
 			"The request failed for a reason inside the service; it is logged as " + requestID + "."}
 	},
-	unavailable: &problem{http.StatusServiceUnavailable, zaqarStatuses[domain.Unavailable].title, "The database cannot be reached."},
+	unavailable: &problem{http.StatusServiceUnavailable, zaqarStatuses[domain.Unavailable].title, commands.ErrUnreachable.Error()},
 }
 
 // failure is Zaqar's answer to a request that failed for no fault of the client's.
