@@ -291,6 +291,7 @@ func (o *order) account(took time.Duration) {
 	if o.LogRequests {
 		o.Log.LogAttrs(o.socket.ctx, slog.LevelInfo, "request",
 			slog.String("request_id", o.id),
+			o.caller.logged(),
 			slog.String("action", o.name()),
 			slog.Int("status", o.status),
 			slog.Int("bytes", len(o.out)),

@@ -2,11 +2,14 @@ package http
 
 import (
 	"cmp"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
 
 	"nabu/domain"
 )
@@ -39,6 +42,27 @@ func (c Caller) checkProject() error {
 		return domain.Errorf(domain.Invalid, "The project id must be a text of at most %d characters.", domain.MaxProject)
 	}
 	return nil
+}
+
+// callerKey is where a request keeps who it comes from, for the log.
+const callerKey = "nabu caller"
+
+// identifyCaller tells who a request comes from.
+func (s *Server) identifyCaller(c echo.Context) (Caller, error) {
+	caller, err := s.authenticate(c.Request())
+	if s.LogRequests {
+		c.Set(callerKey, caller)
+	}
+	return caller, err
+}
+
+// logged is the caller as the request log names them. A project that cannot be one is left
+// out: it may be of any length.
+func (c Caller) logged() slog.Attr {
+	if c.checkProject() != nil {
+		c.Project = ""
+	}
+	return slog.Group("", slog.String("project", c.Project), slog.String("user", c.actor()))
 }
 
 // Authenticator tells who a request comes from, or refuses it.

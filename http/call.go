@@ -48,7 +48,7 @@ func (s *Server) checked(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		its := &call{Context: c}
 		var err error
-		if its.caller, err = s.authenticate(c.Request()); err != nil {
+		if its.caller, err = s.identifyCaller(c); err != nil {
 			return err
 		}
 		if err := checkMedia(c.Request()); err != nil {

@@ -180,7 +180,7 @@ func (s *Server) checkedAsCinder(r route) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		nameForNova(c)
 		its := &call{Context: c}
-		if its.caller, err = s.authenticate(c.Request()); err != nil {
+		if its.caller, err = s.identifyCaller(c); err != nil {
 			return err
 		}
 		if err := its.caller.checkProject(); err != nil {

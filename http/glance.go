@@ -253,7 +253,7 @@ func (s *Server) checkedAsGlance(r route) echo.HandlerFunc {
 			return s.chooseImageVersion(c)
 		}
 		its := &call{Context: c}
-		if its.caller, err = s.authenticate(c.Request()); err != nil {
+		if its.caller, err = s.identifyCaller(c); err != nil {
 			return err
 		}
 		if err := its.caller.checkProject(); err != nil {

@@ -123,7 +123,7 @@ func (s *Server) checkedAsNova(r route) echo.HandlerFunc {
 		}
 		nameForNova(c)
 		its := &call{Context: c}
-		if its.caller, err = s.authenticate(c.Request()); err != nil {
+		if its.caller, err = s.identifyCaller(c); err != nil {
 			return err
 		}
 		if err := its.caller.checkProject(); err != nil {

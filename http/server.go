@@ -291,8 +291,10 @@ func (s *Server) account(c echo.Context, took time.Duration) {
 		if slices.Contains(watched, c.Path()) {
 			level = slog.LevelDebug
 		}
+		caller, _ := c.Get(callerKey).(Caller) // nobody, where nobody is asked who they are
 		s.Log.LogAttrs(c.Request().Context(), level, "request",
 			slog.String("request_id", requestID(c)),
+			caller.logged(),
 			slog.String("method", c.Request().Method),
 			slog.String("path", c.Request().URL.Path),
 			slog.Int("status", status),

@@ -150,7 +150,7 @@ var serviceSettings = []setting{
 		field: func(c *config) any { return &c.LogFormat },
 	}, {
 		key: "log_requests", fallback: "false",
-		help:  "log each request; /healthz, /readyz and /metrics at level debug",
+		help:  "log each request, with project and user; /healthz, /readyz and /metrics at level debug",
 		field: func(c *config) any { return &c.LogRequests },
 	}, {
 		key: "websocket_connections", fallback: "1000", rule: between(1, 1_000_000),
