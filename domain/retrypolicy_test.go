@@ -121,6 +121,8 @@ func TestWhichRetryPolicyCounts(t *testing.T) {
 		"the subscription stands back":         {`{"_retry_policy": {"retries_with_no_delay": 2}}`, `{"_retry_policy": {"retries_with_no_delay": 1, "ignore_subscription_override": true}}`, queues},
 		"it stands back behind none":           {`{}`, `{"_retry_policy": {"retries_with_no_delay": 1, "ignore_subscription_override": true}}`, standard},
 		"nobody insists":                       {`{"_retry_policy": {"retries_with_no_delay": 2, "ignore_subscription_override": false}}`, `{"_retry_policy": {"retries_with_no_delay": 1}}`, its},
+		"an unknown member beside another":     {`{}`, `{"_retry_policy": {"retries_with_no_delay": 1, "retries": 9}}`, its},
+		"an unknown member alone":              {`{"_retry_policy": {"retries_with_no_delay": 2}}`, `{"_retry_policy": {"retries": 9}}`, standard},
 		"a member of another case is no other": {`{}`, `{"_RETRY_POLICY": {"retries_with_no_delay": 1}}`, standard},
 	}
 	for name, test := range tests {
