@@ -60,20 +60,29 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	if err := migrations.Up(ctx, w.owner); err != nil {
 		return d, w.explain(w.ownerKey, err)
 	}
-	if d.write, err = postgres.OpenWriter(w.app, answerPatience); err != nil {
-		return d, misconfigured(err)
-	}
-	if d.read, err = postgres.Open(w.app, cfg.MaxConnections-1-directConnections-bellConnections); err != nil {
-		return d, misconfigured(err)
-	}
-	d.directURL = w.app
-	if cfg.DirectDatabaseURL != "" {
-		d.directURL = cfg.DirectDatabaseURL
-	}
-	if d.direct, err = postgres.Open(d.directURL, directConnections); err != nil {
+	if err := d.openPools(w.app, cfg, log); err != nil {
 		return d, misconfigured(err)
 	}
 	return d, w.explain(w.appKey, inspect(ctx, d.read, log))
+}
+
+// openPools opens the pools. A way around a pooler can be there while the pooler is away, so
+// each way has a presence of its own.
+func (d *database) openPools(app string, cfg config, log *slog.Logger) (err error) {
+	presence := postgres.NewPresence(app, log)
+	if d.write, err = presence.OpenWriter(answerPatience); err != nil {
+		return err
+	}
+	if d.read, err = presence.Open(cfg.MaxConnections - 1 - directConnections - bellConnections); err != nil {
+		return err
+	}
+	d.directURL = app
+	if cfg.DirectDatabaseURL != "" {
+		d.directURL = cfg.DirectDatabaseURL
+		presence = postgres.NewPresence(d.directURL, log)
+	}
+	d.direct, err = presence.Open(directConnections)
+	return err
 }
 
 // startPrivate starts a PostgreSQL of nabu's own.

@@ -26,16 +26,18 @@ const (
 // transaction pooler may stand between), the application's name, a bound on
 // connecting, TCP keepalive and the sslmode. It connects to nothing yet, and its
 // errors never carry the password.
-func Open(url string, maxConns int) (*sql.DB, error) { return openPool(url, maxConns, 0) }
+func Open(url string, maxConns int) (*sql.DB, error) { return openPool(url, maxConns, 0, nil) }
 
 // OpenWriter makes a pool of one connection whose server must answer each request
 // within a time; otherwise the connection counts as lost. A context's deadline would
 // do the same, but lib/pq and database/sql start a goroutine each for every statement
 // whose context can end, and a writer that batches waits for both: without them it
 // carries a tenth more.
-func OpenWriter(url string, answer time.Duration) (*sql.DB, error) { return openPool(url, 1, answer) }
+func OpenWriter(url string, answer time.Duration) (*sql.DB, error) {
+	return openPool(url, 1, answer, nil)
+}
 
-func openPool(url string, maxConns int, answer time.Duration) (*sql.DB, error) {
+func openPool(url string, maxConns int, answer time.Duration, presence *Presence) (*sql.DB, error) {
 	cfg, err := configure(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
@@ -50,7 +52,7 @@ func openPool(url string, maxConns int, answer time.Duration) (*sql.DB, error) {
 		Interval: 10 * time.Second,
 		Count:    3,
 	}}})
-	db := sql.OpenDB(connector{inner, cfg})
+	db := sql.OpenDB(connector{inner, cfg, presence})
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(maxIdleTime)
@@ -112,16 +114,21 @@ func withoutPassword(err error, password string) error {
 // connector marks what fails before a connection is ready, so that it is never
 // mistaken for a connection that broke under a statement.
 type connector struct {
-	inner *pq.Connector
-	cfg   pq.Config // for errors
+	inner    *pq.Connector
+	cfg      pq.Config // for errors
+	presence *Presence // is told how it went; nil: nobody is
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	began := time.Now()
 	conn, err := c.inner.Connect(ctx)
 	if err != nil {
-		return nil, &connectError{err, place(c.cfg), c.cfg.User, c.cfg.Database}
+		err = &connectError{err, place(c.cfg), c.cfg.User, c.cfg.Database}
 	}
-	return conn, nil
+	if c.presence != nil {
+		c.presence.tried(ctx, began, err)
+	}
+	return conn, err
 }
 
 func (c connector) Driver() driver.Driver { return c.inner.Driver() }
