@@ -20,6 +20,8 @@ var (
 	storedPageSQL string
 	//go:embed sql/stored_stream.sql
 	storedStreamSQL string
+	//go:embed sql/position_before.sql
+	positionBeforeSQL string
 )
 
 // StoredEvent is an event as it stands in the ledger, with all columns, undecoded.
@@ -40,6 +42,7 @@ type Selection struct {
 	After, Upto int64 // positions; Upto 0: all there are now
 	Stream      string
 	Project     string
+	Actor       string // who asked, as it stands beside the events
 	Types       []string
 	// RequestID is that of a request, or the global one of its caller: the events of that
 	// request, and whatever it has led to.
@@ -99,14 +102,27 @@ func ReadStored(ctx context.Context, tx Tx, s Selection) iter.Seq2[StoredEvent, 
 	}
 }
 
+// PositionBefore is the position of the last event that was recorded before a time; 0: there is
+// none. It costs next to nothing, however long the history is.
+func PositionBefore(ctx context.Context, tx Tx, at time.Time) (position int64, err error) {
+	head, err := ReadHead(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	if err := tx.QueryRowContext(ctx, positionBeforeSQL, at, head.Position).Scan(&position); err != nil {
+		return 0, fmt.Errorf("find the position of a time: %w", err)
+	}
+	return position, nil
+}
+
 // page reads some of the events into a room, and moves the selection on behind them.
 func (s *Selection) page(ctx context.Context, tx Tx, room []StoredEvent) ([]StoredEvent, error) {
-	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), int(s.rows), s.RequestID}, s.Upto
+	query, args, upto := storedSQL, []any{s.After, s.Upto, s.Project, pgarray.Texts(s.Types), int(s.rows), s.RequestID, s.Actor}, s.Upto
 	switch {
 	case s.Stream != "":
 		query = storedStreamSQL
-		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), int(s.rows), s.RequestID}
-	case s.Project == "" && (len(s.Types) > 0 || s.RequestID != ""): // there is no index by type, nor by request
+		args = []any{s.After, s.Upto, s.Stream, s.version, s.Project, pgarray.Texts(s.Types), int(s.rows), s.RequestID, s.Actor}
+	case s.Project == "" && (len(s.Types) > 0 || s.RequestID != "" || s.Actor != ""): // there is no index by these
 		upto = min(s.Upto, s.After+maxPassed)
 		args[1] = upto
 	case s.Project == "": // see ReadAll

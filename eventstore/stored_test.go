@@ -1,10 +1,12 @@
 package eventstore_test
 
 import (
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"nabu/eventstore"
 	"nabu/internal/pgtest"
@@ -53,8 +55,9 @@ func TestStoredEventsAreReadPageByPage(t *testing.T) {
 		570:      {After: 100, Types: []string{"messages.posted.v1"}},
 		0:        {Types: []string{"queue.deleted.v1"}},
 		620:      {After: 50, Project: "p"},
+		-1:       {Actor: "nobody"},
 	} {
-		if got := read(s); len(got) != want {
+		if got := read(s); len(got) != max(want, 0) {
 			t.Errorf("%+v: %d events, want %d", s, len(got), want)
 		}
 	}
@@ -63,6 +66,7 @@ func TestStoredEventsAreReadPageByPage(t *testing.T) {
 			t.Errorf("%d %s %s %d, %v", e.Position, e.Type, e.Stream, e.Version, err)
 		}
 	}
+	beforeIsRight(t, db, all)
 	// The ledger begins later: what came before is in an archive.
 	admin, err := postgres.Open(database.AdminURL(), 1)
 	if err != nil {
@@ -72,6 +76,10 @@ func TestStoredEventsAreReadPageByPage(t *testing.T) {
 	if _, err := admin.Exec(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM ledger.events WHERE position <= 660; COMMIT`); err != nil {
 		t.Fatal(err)
 	}
+	if at, err := eventstore.PositionBefore(t.Context(), db, time.Time{}); err != nil || at != 0 {
+		t.Errorf("before all times: %d, %v", at, err)
+	}
+	beforeIsRight(t, db, all)
 	if got := read(eventstore.Selection{}); len(got) != 10 {
 		t.Errorf("%d events are left", len(got))
 	}
@@ -84,5 +92,27 @@ func TestStoredEventsAreReadPageByPage(t *testing.T) {
 	}
 	if n != 10 {
 		t.Errorf("%d events are left, decoded", n)
+	}
+}
+
+// beforeIsRight wants the times of the events there are, and those between them, to be found.
+func beforeIsRight(t *testing.T, db *sql.DB, head int64) {
+	t.Helper()
+	var last eventstore.StoredEvent
+	for e, err := range eventstore.ReadStored(t.Context(), db, eventstore.Selection{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.RecordedAt.Equal(last.RecordedAt) && last.Position > 0 {
+			for _, at := range []time.Time{e.RecordedAt, last.RecordedAt.Add(time.Microsecond)} {
+				if before, err := eventstore.PositionBefore(t.Context(), db, at); err != nil || before != last.Position {
+					t.Errorf("before %s is %d, not %d, %v", at, before, last.Position, err)
+				}
+			}
+		}
+		last = e
+	}
+	if before, err := eventstore.PositionBefore(t.Context(), db, last.RecordedAt.Add(time.Hour)); err != nil || before != head {
+		t.Errorf("later than all is behind %d, %v", before, err)
 	}
 }

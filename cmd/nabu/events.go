@@ -25,7 +25,9 @@ width, or as JSON lines with everything that is stored (-o json, and where the o
 no terminal).
 
 A --from below zero counts from the end: --from=-20 shows the last 20. With --follow the
-history goes on as it grows, from the last ten events unless --from says otherwise.
+history goes on as it grows, from the last ten events unless --from or --since says
+otherwise. --since and --until take a time such as 2026-03-01T10:00:00Z, or how long ago
+it was, such as 15m; what was recorded at the time of --until is not shown any more.
 --message shows all that concerns one message, through purges, moves and sweeps.`
 
 // eventsAsked is what the command's flags ask for.
@@ -35,6 +37,8 @@ type eventsAsked struct {
 	limit   int
 	follow  bool
 	message string
+	// since and until bound what is shown; without them: the zero moment.
+	since, until moment
 }
 
 func newEvents(environ environment) *cobra.Command {
@@ -48,10 +52,13 @@ func newEvents(environ environment) *cobra.Command {
 	var asked eventsAsked
 	f.StringVar(&asked.Stream, "stream", "", "only of this stream, such as queue/PROJECT/NAME")
 	f.StringVar(&asked.Project, "project", "", "only what was asked for in this project")
+	f.StringVar(&asked.Actor, "actor", "", "only what this user has asked for")
 	f.StringSliceVar(&asked.Types, "type", nil, "only of these types, such as messages.posted.v1")
 	f.StringVar(&asked.RequestID, "request", "", "only what the request with this id has led to, or the one with this global id")
 	f.Int64Var(&asked.from, "from", 1, "first position; below zero: so many before the end")
 	f.Int64Var(&asked.Upto, "to", 0, "last position; 0: the end")
+	f.Var(&asked.since, "since", "only what was recorded from this time on, or since so long ago")
+	f.Var(&asked.until, "until", "only what was recorded before this time, or so long ago")
 	f.IntVar(&asked.limit, "limit", 0, "most events; 0: all")
 	f.BoolVar(&asked.follow, "follow", false, "go on as the history grows")
 	f.StringVar(&asked.message, "message", "", "all that concerns the message with this id")
@@ -76,7 +83,7 @@ func newEvents(environ environment) *cobra.Command {
 // check looks at what concerns several flags, and fills in where a tail begins.
 func (a *eventsAsked) check(c *cobra.Command) error {
 	changed := c.Flags().Changed
-	for _, other := range []string{"stream", "project", "type", "request", "from", "to", "follow"} {
+	for _, other := range []string{"stream", "project", "actor", "type", "request", "from", "to", "since", "until", "follow"} {
 		if a.message != "" && changed(other) {
 			return fmt.Errorf("--message and --%s do not go together", other)
 		}
@@ -93,7 +100,10 @@ func (a *eventsAsked) check(c *cobra.Command) error {
 	if a.limit < 0 || a.Upto < 0 {
 		return errors.New("--limit and --to must not be below zero")
 	}
-	if a.follow && !changed("from") {
+	if a.follow && a.until.given() {
+		return errors.New("--follow and --until do not go together")
+	}
+	if a.follow && !changed("from") && !a.since.given() {
 		a.from = -10
 	}
 	return nil
@@ -123,6 +133,13 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 		a.After = max(head.Position+a.from, 0)
 	}
 	last := a.Upto
+	switch empty, err := a.bound(ctx, db, &last); {
+	case err != nil:
+		return err
+	case empty:
+		c.PrintErr(nothing)
+		return nil
+	}
 	for {
 		a.Upto = head.Position
 		if last > 0 {
@@ -162,6 +179,27 @@ func (a *eventsAsked) nothing() string {
 		text += " of the request " + a.RequestID
 	}
 	return text + ".\n"
+}
+
+// bound makes positions of the times that were asked for. Empty: there is nothing between.
+func (a *eventsAsked) bound(ctx context.Context, db *sql.DB, last *int64) (empty bool, err error) {
+	if a.since.given() {
+		before, err := a.since.position(ctx, db)
+		if err != nil {
+			return false, err
+		}
+		a.After = max(a.After, before)
+	}
+	if a.until.given() {
+		upto, err := a.until.position(ctx, db)
+		if err != nil || upto == 0 {
+			return true, err
+		}
+		if *last == 0 || upto < *last {
+			*last = upto
+		}
+	}
+	return false, nil
 }
 
 // endOfTail is how a tail ends that somebody stops: well.

@@ -63,7 +63,7 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 		r.call("POST", "/v2/queues/orders/messages", fmt.Sprintf(`{"messages": [{"body": {"n": %d, "t": "\u0007<b>"}}]}`, i), 201)
 	}
 	const global = "req-5b1c6a5e-6f0e-4a3b-8f5d-2f8e8a7a3c11"
-	r.ask("PUT", "/v2/queues/bills", `{"colour": "red"}`, 201, "X-Openstack-Request-Id", global) // 5
+	r.ask("PUT", "/v2/queues/bills", `{"colour": "red"}`, 201, "X-Openstack-Request-Id", global, "X-User-Id", "ann") // 5
 	popped := r.call("DELETE", "/v2/queues/orders/messages?pop=1", "", 200)
 
 	if out, said := showWith(t, data, "events", "--stream", "queue/p1/ordres"); out != "" || said != "There is no stream queue/p1/ordres yet.\n" {
@@ -86,6 +86,11 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 	if err := json.Unmarshal([]byte(show(t, data, "events", "--limit", "1")), &first); err != nil || first.RequestID == "" {
 		t.Fatalf("%+v, %v", first, err)
 	}
+	var fifth shownEvent
+	if err := json.Unmarshal([]byte(show(t, data, "events", "--from", "5", "--to", "5")), &fifth); err != nil {
+		t.Fatal(err)
+	}
+	at5 := fifth.RecordedAt.Format(time.RFC3339Nano)
 	for name, test := range map[string]struct {
 		args []string
 		want []int64
@@ -101,6 +106,17 @@ func TestEventsAndConsumersOfARunningNabu(t *testing.T) {
 		"another project":  {[]string{"--project", "p2"}, []int64{}},
 		"types":            {[]string{"--type", "queue.created.v1,messages.popped.v1"}, []int64{1, 5, 6}},
 		"a request":        {[]string{"--request", first.RequestID}, []int64{1, 2}},
+		"a user":           {[]string{"--actor", "ann"}, []int64{5}},
+		"a user's stream":  {[]string{"--actor", "ann", "--stream", "queue/p1/orders"}, []int64{}},
+		"since a time":     {[]string{"--since", at5}, []int64{5, 6}},
+		"until a time":     {[]string{"--until", at5}, []int64{1, 2, 3, 4}},
+		"between":          {[]string{"--since", first.RecordedAt.Format(time.RFC3339Nano), "--until", at5, "--from", "3"}, []int64{3, 4}},
+		"some of between":  {[]string{"--until", at5, "--to", "2"}, []int64{1, 2}},
+		"a stream since":   {[]string{"--since", at5, "--stream", "queue/p1/orders"}, []int64{6}},
+		"for some time":    {[]string{"--since", "1h"}, []int64{1, 2, 3, 4, 5, 6}},
+		"before all":       {[]string{"--until", "1h"}, []int64{}},
+		"since ever":       {[]string{"--since", "0001-01-01T00:00:00Z"}, []int64{1, 2, 3, 4, 5, 6}},
+		"after all":        {[]string{"--since", "2200-01-01T00:00:00+01:00"}, []int64{}},
 		"a global request": {[]string{"--request", global, "--project", "p1"}, []int64{5}},
 		"of a stream":      {[]string{"--request", first.RequestID, "--stream", "queue/p1/bills"}, []int64{}},
 		"no request":       {[]string{"--request", "req-"}, []int64{}},
@@ -181,6 +197,10 @@ func TestEventsAndConsumersRefuseWrongUse(t *testing.T) {
 	for says, args := range map[string][]string{
 		"did you mean queue.created.v1?": {"events", "--type", "queue.created"},
 		"do not go together":             {"events", "--message", "x", "--follow"},
+		"--since do not go together":     {"events", "--message", "x", "--since", "1h"},
+		"--until do not go together":     {"events", "--follow", "--until", "1h"},
+		"how long ago it was":            {"events", "--since", "yesterday"},
+		"such as 15m":                    {"events", "--until", "-5m"},
 		"is no id of a message":          {"events", "--message", "x"},
 		"must not be below zero":         {"events", "--limit", "-1"},
 		"retry NAME [POSITION]":          {"consumers", "retry"},
