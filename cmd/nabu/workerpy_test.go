@@ -58,6 +58,65 @@ func TestTheExampleOfAWorker(t *testing.T) {
 	}
 }
 
+// TestTheExampleOfAWorkerLosesAClaim: be it gone, or not to be renewed in time, the worker
+// tells nothing more of the task and gives the message back, and another does it.
+func TestTheExampleOfAWorkerLosesAClaim(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3 on this machine")
+	}
+	file := filepath.Join(t.TempDir(), "nabu.yaml")
+	if err := os.WriteFile(file, []byte("task_types:\n  resize: {type: object}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := pyCloud{t, start(t, "--data-dir", newDataDir(t), "--config", file, "--max-attempts", "2").url}
+	// One task, which the worker is in the middle of when its claim is lost.
+	const loses = `
+import worker
+
+def resize(wanted, progress):
+    its = progress.__self__
+    lose(its)
+    its.lost.wait(60)
+    progress("too late")
+
+worker.resize, worker.RENEW = resize, 0.2
+_, headers, answer = worker.insist("POST", worker.QUEUE + "/claims?limit=1", {"ttl": worker.TTL, "grace": worker.TTL})
+worker.work(worker.Task(headers["Location"], answer["messages"][0]))
+`
+	for name, lose := range map[string]string{
+		"gone":                  `lose = lambda its: worker.call("DELETE", its.claim)`,
+		"not renewed in time":   `lose = lambda its: setattr(worker, "TTL", 0.1)`, // which nabu does not take
+		"not renewed by anyone": `lose = lambda its: (setattr(worker, "TTL", 0.1), setattr(worker, "NABU", "http://127.0.0.1:1"), its.lost.wait(60), setattr(worker, "NABU", nabu))`,
+	} {
+		task := c.task(`{"image_id": "i", "size": 3}`)
+		its := exec.CommandContext(t.Context(), python, "-c", strings.Replace(loses, "def resize", "nabu = worker.NABU\n"+lose+"\n\ndef resize", 1))
+		its.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE=resize", "PYTHONPATH=../../docs/examples", "PYTHONDONTWRITEBYTECODE=1")
+		said, err := its.CombinedOutput()
+		if err != nil || !strings.Contains(string(said), "task "+task+" is not ours: the claim is over") {
+			t.Fatalf("%s: it ended with %v and said\n%s", name, err, said)
+		}
+		var left pyTask
+		if c.call("GET", "/v2/tasks/"+task, "", &left); left.Status == "success" || left.Status == "failure" || left.Message != "" {
+			t.Errorf("%s: it left %+v", name, left)
+		}
+		another := exec.CommandContext(t.Context(), python, "../../docs/examples/worker.py")
+		another.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE=resize")
+		var log bytes.Buffer
+		another.Stdout, another.Stderr = &log, &log
+		if err := another.Start(); err != nil {
+			t.Fatal(err)
+		}
+		got := c.ended(task)
+		_ = another.Process.Kill()
+		_ = another.Wait()
+		if got.Status != "success" {
+			t.Errorf("%s: another leaves %+v\n%s", name, got, log.String())
+		}
+	}
+}
+
 // pyCloud is a nabu without Keystone.
 type pyCloud struct {
 	*testing.T

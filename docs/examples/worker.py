@@ -21,6 +21,7 @@ import uuid
 NABU = os.environ.get("NABU", "http://127.0.0.1:8888")
 QUEUE = "/v2/queues/tasks." + os.environ.get("TASK_TYPE", "resize")
 TTL = 60  # seconds that a claim lives: the least that there is
+RENEW = TTL / 3  # seconds between two renewals
 WAIT = 20  # seconds that a claim waits for a task: the most, by default
 NAME = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"  # no other worker's
 CLIENT = str(uuid.uuid4())
@@ -83,10 +84,10 @@ class Task:
 
     def keep(self):
         renewed = time.monotonic()
-        while not self.over.wait(TTL / 3):
+        while not self.over.wait(RENEW):
             asked = time.monotonic()
             try:
-                status, _, _ = call("PATCH", self.claim, {"ttl": TTL, "grace": TTL}, timeout=TTL / 6)
+                status, _, _ = call("PATCH", self.claim, {"ttl": TTL, "grace": TTL}, timeout=RENEW / 2)
             except (OSError, ValueError):
                 status = 0
             if status == 204:
