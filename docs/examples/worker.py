@@ -4,8 +4,9 @@
     NABU=http://127.0.0.1:8888 TASK_TYPE=resize python3 docs/examples/worker.py
 
 It claims tasks, one after the other, and does what resize() does with their input. With
-OS_TOKEN it shows a token of Keystone's; without, it says itself that it is a service, as
-a nabu without Keystone lets it. It stops at SIGTERM, and gives back what it has begun.
+OS_TOKEN it shows that token, for a proxy before nabu that asks Keystone about it; without,
+it says itself that it is a service, as nabu by itself lets it. It stops at SIGTERM, and
+gives back what it has begun.
 """
 
 import json
