@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"nabu/internal/postgres"
 )
 
 // versions is the Messaging API's version document. The link is relative, because
@@ -99,7 +101,9 @@ func (s *Server) showHome(c *call) error {
 const pingTimeout = 2 * time.Second
 
 func (s *Server) databaseReachable(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout) // see projections.Views
-	defer cancel()
-	return s.Database.PingContext(ctx) == nil
+	ctx = context.WithoutCancel(ctx) // see projections.Views
+	_, err := postgres.Within(ctx, pingTimeout, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.Database.PingContext(ctx)
+	})
+	return err == nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"nabu/eventstore"
+	"nabu/internal/postgres"
 )
 
 // consumerMetrics are those of the feed's consumers. They are asked of the database with
@@ -46,9 +47,9 @@ func (m *consumerMetrics) Describe(to chan<- *prometheus.Desc) {
 // Collect asks the database. While it does not answer, these metrics are absent and the
 // others are not.
 func (m *consumerMetrics) Collect(to chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
-	defer cancel()
-	consumers, err := eventstore.Consumers(ctx, m.db)
+	consumers, err := postgres.Within(context.Background(), scrapePatience, func(ctx context.Context) ([]eventstore.Consumer, error) {
+		return eventstore.Consumers(ctx, m.db)
+	})
 	if err != nil {
 		m.log.Warn("the metrics of the consumers are missing", "error", err)
 		return
@@ -61,4 +62,19 @@ func (m *consumerMetrics) Collect(to chan<- prometheus.Metric) {
 			to <- prometheus.MustNewConstMetric(about, prometheus.GaugeValue, value, c.Name)
 		}
 	}
+}
+
+// backlog is how much waits, and for how long the first of it has.
+type backlog struct {
+	waiting int
+	oldest  time.Duration
+}
+
+// scrape asks a view for a backlog.
+func scrape(view func(context.Context) (int, time.Duration, error)) (waiting int, oldest time.Duration, err error) {
+	its, err := postgres.Within(context.Background(), scrapePatience, func(ctx context.Context) (b backlog, err error) {
+		b.waiting, b.oldest, err = view(ctx)
+		return b, err
+	})
+	return its.waiting, its.oldest, err
 }

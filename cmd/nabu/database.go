@@ -33,8 +33,10 @@ const (
 // lockPatience is how long to wait for another nabu that holds the data folder.
 const lockPatience = 10 * time.Second
 
-// answerPatience is how long the database may leave a batch without an answer. A wait
-// for the ledger's lock is bounded before that, by five seconds.
+// answerPatience is how long the database may leave a statement without an answer. A
+// batch's wait for the ledger's lock is bounded before that, by five seconds, and so is
+// what a view may take. What takes longer (steps of the schema, rebuilds) has pools of its
+// own.
 const answerPatience = 10 * time.Second
 
 // openDatabase finds or starts PostgreSQL, brings its schema up to date and opens
@@ -73,7 +75,7 @@ func (d *database) openPools(app string, cfg config, log *slog.Logger) (err erro
 	if d.write, err = presence.OpenWriter(answerPatience); err != nil {
 		return err
 	}
-	if d.read, err = presence.Open(cfg.MaxConnections - 1 - directConnections - bellConnections); err != nil {
+	if d.read, err = presence.OpenImpatient(cfg.MaxConnections-1-directConnections-bellConnections, answerPatience); err != nil {
 		return err
 	}
 	d.directURL = app
@@ -81,7 +83,7 @@ func (d *database) openPools(app string, cfg config, log *slog.Logger) (err erro
 		d.directURL = cfg.DirectDatabaseURL
 		presence = postgres.NewPresence(d.directURL, log)
 	}
-	d.direct, err = presence.Open(directConnections)
+	d.direct, err = presence.OpenImpatient(directConnections, answerPatience)
 	return err
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"time"
 
@@ -35,9 +34,7 @@ func (m *forwardMetrics) Describe(to chan<- *prometheus.Desc) {
 
 // Collect asks the database. While it does not answer, these metrics are absent.
 func (m *forwardMetrics) Collect(to chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
-	defer cancel()
-	waiting, oldest, err := m.views.WaitingForwards(ctx)
+	waiting, oldest, err := scrape(m.views.WaitingForwards)
 	if err != nil {
 		m.log.Warn("the metrics of what is forwarded are missing", "error", err)
 		return

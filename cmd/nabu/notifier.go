@@ -127,9 +127,7 @@ func (m *deliveryMetrics) Describe(to chan<- *prometheus.Desc) {
 
 // Collect asks the database. While it does not answer, these metrics are absent.
 func (m *deliveryMetrics) Collect(to chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
-	defer cancel()
-	waiting, overdue, err := m.views.WaitingDeliveries(ctx)
+	waiting, overdue, err := scrape(m.views.WaitingDeliveries)
 	if err != nil {
 		m.log.Warn("the metrics of deliveries are missing", "error", err)
 		return

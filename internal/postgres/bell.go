@@ -29,6 +29,7 @@ type Bell struct {
 const (
 	ringEvery     = 75 * time.Millisecond // at most, however often something happens
 	ringPause     = time.Second           // after a failure
+	ringAnswer    = 10 * time.Second      // most that the server may be silent
 	pingEvery     = 45 * time.Second      // so that a connection that died silently is noticed
 	minReconnect  = 100 * time.Millisecond
 	maxReconnect  = time.Second
@@ -56,7 +57,7 @@ func (b *Bell) Ring() {
 
 // Run rings and listens until ctx ends.
 func (b *Bell) Run(ctx context.Context) error {
-	db, err := Open(b.url, 1)
+	db, err := OpenImpatient(b.url, 1, ringAnswer)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,14 @@ func OpenWriter(url string, answer time.Duration) (*sql.DB, error) {
 	return openPool(url, 1, answer, nil)
 }
 
+// OpenImpatient is Open for statements that are short: a server that leaves a request
+// without an answer for so long counts as lost. lib/pq asks a server to cancel what a
+// context has ended, but then waits for the server's word, which one that is frozen never
+// gives.
+func OpenImpatient(url string, maxConns int, answer time.Duration) (*sql.DB, error) {
+	return openPool(url, maxConns, answer, nil)
+}
+
 func openPool(url string, maxConns int, answer time.Duration, presence *Presence) (*sql.DB, error) {
 	cfg, err := configure(url)
 	if err != nil {

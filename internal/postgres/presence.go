@@ -27,8 +27,10 @@ func NewPresence(url string, log *slog.Logger) *Presence {
 	return &Presence{log: log.With("database", Redact(url)), url: url}
 }
 
-// Open is Open for a pool at the URL.
-func (p *Presence) Open(maxConns int) (*sql.DB, error) { return openPool(p.url, maxConns, 0, p) }
+// OpenImpatient is OpenImpatient for a pool at the URL.
+func (p *Presence) OpenImpatient(maxConns int, answer time.Duration) (*sql.DB, error) {
+	return openPool(p.url, maxConns, answer, p)
+}
 
 // OpenWriter is OpenWriter for a pool at the URL.
 func (p *Presence) OpenWriter(answer time.Duration) (*sql.DB, error) {

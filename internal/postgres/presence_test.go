@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestThePresenceIsLoggedOncePerOutage, however many attempts fail, and so is the return. A
@@ -26,7 +27,7 @@ func TestThePresenceIsLoggedOncePerOutage(t *testing.T) {
 	where["host"] = folder
 
 	var log bytes.Buffer
-	db, err := NewPresence(where.String(), slog.New(slog.NewTextHandler(&log, nil))).Open(2)
+	db, err := NewPresence(where.String(), slog.New(slog.NewTextHandler(&log, nil))).OpenImpatient(2, time.Minute)
 	check(t, err)
 	defer db.Close()
 	db.SetMaxIdleConns(-1) // each ping makes a connection
