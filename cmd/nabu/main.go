@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), ends()...)
 	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
 	stop()
@@ -25,6 +25,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "nabu:", err)
 		os.Exit(exitCode(err))
 	}
+}
+
+// ends are the signals that stop the program. A hangup does when the terminal is closed, but
+// not where nohup has the program ignore it.
+func ends() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // run is the whole program; tests call it with arguments of their own. The

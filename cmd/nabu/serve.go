@@ -69,7 +69,7 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 	}
 	db, err := openDatabase(ctx, cfg, environ, log)
 	if err != nil && ctx.Err() != nil {
-		log.Info("stopped before it was ready", "error", err)
+		log.Info("stopped before it was ready", "because", context.Cause(ctx), "error", err)
 		return listener.Close()
 	}
 	if err != nil {
@@ -81,7 +81,7 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 	}
 	select {
 	case <-ctx.Done():
-		log.Info("stopping")
+		log.Info("stopping", "because", context.Cause(ctx))
 	case err = <-s.served:
 		s.served <- nil // for stop, which waits for the end of serving
 		err = fmt.Errorf("serve: %w", err)

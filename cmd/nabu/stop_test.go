@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,5 +127,24 @@ func TestStoppedUnderLoadNabuLosesNothing(t *testing.T) {
 	}
 	if err := nabu.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAHangupStopsNabuAsSIGTERMDoes, and the log names it.
+func TestAHangupStopsNabuAsSIGTERMDoes(t *testing.T) {
+	t.Parallel()
+	data := newDataDir(t)
+	nabu := serveProgram(t, "--data-dir", data)
+	if err := syscall.Kill(nabu.PID(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	<-nabu.Ended()
+	if err := nabu.Stop(); err != nil { // it has, and tells how
+		t.Error(err)
+	}
+	for _, words := range []string{`"msg":"stopping","because":"hangup signal received"`, `"msg":"stopped"`} {
+		if !strings.Contains(nabu.LastWords(), words) {
+			t.Errorf("%s is not in the log:\n%s", words, nabu.LastWords())
+		}
 	}
 }
