@@ -41,7 +41,7 @@ var computeSettings = []setting{
 		help:  "compute service that gets every request under /compute but those about external events; empty: there is none",
 		field: func(c *config) any { return &c.Computes.Upstream },
 	}, {
-		key: "event_ttl", fallback: "3600",
+		key: "event_ttl", fallback: "3600", follows: "max_message_ttl",
 		help:  "seconds that an external event waits for its host, at most max_message_ttl, or for the service of forward_to",
 		field: func(c *config) any { return &c.Computes.EventTTL },
 	}, {

@@ -106,6 +106,7 @@ func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, err
 		from[s.key] = origin
 	}
 	if len(problems) == 0 {
+		followMaxima(&c, from)
 		path, _ := settingsFile(flags, environ)
 		incomplete := complete(&c, environ)
 		problems = append(problems, placed(incomplete, from), placed(c.readPolicy(filepath.Dir(path)), from))
@@ -117,6 +118,28 @@ func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, err
 		return config{}, nil, misconfigured(err)
 	}
 	return c, from, nil
+}
+
+// fromDefault is the place of a value that nobody has set.
+const fromDefault = "default"
+
+// followMaxima lowers the defaults that exceed a maximum that somebody has set. What somebody
+// has set itself stays, to be refused.
+func followMaxima(c *config, from sources) {
+	for _, s := range settings {
+		if s.follows == "" || from[s.key] != fromDefault {
+			continue
+		}
+		its := s.field(c).(*int)
+		for _, most := range settings {
+			if most.key != s.follows {
+				continue
+			}
+			if bound := *most.field(c).(*int); *its > bound {
+				*its, from[s.key] = bound, fromDefault+", as "+most.key
+			}
+		}
+	}
 }
 
 // placedError is an error about a setting, with the place that its value comes from.
@@ -175,7 +198,7 @@ func pick(s setting, layers []layer) (text, origin string, err error) {
 			return "", l.origin(s), fmt.Errorf("must be a %s, not a list or a group", s.kind())
 		}
 	}
-	return s.fallback, "default", nil
+	return s.fallback, fromDefault, nil
 }
 
 // whole is the whole path of a file that is named from a folder.

@@ -71,6 +71,32 @@ func TestEveryKindOfValueIsRead(t *testing.T) {
 	}
 }
 
+// TestDefaultsFollowTheirMaxima: one setting is enough to lower a maximum.
+func TestDefaultsFollowTheirMaxima(t *testing.T) {
+	cfg, from, err := load(t, []string{"--max-message-ttl", "600", "--max-claim-ttl", "120"}, nil, "max_claim_grace: 60\nmax_message_delay: 5\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := cfg.Limits
+	if l.DefaultMessageTTL != 600 || l.DefaultClaimTTL != 120 || l.DefaultClaimGrace != 60 || l.DefaultMessageDelay != 0 || cfg.Computes.EventTTL != 600 {
+		t.Errorf("read %+v, event_ttl %d", l, cfg.Computes.EventTTL)
+	}
+	if from["default_message_ttl"] != "default, as max_message_ttl" || from["default_claim_grace"] != "default" {
+		t.Errorf("the values come from %s and %s", from["default_message_ttl"], from["default_claim_grace"])
+	}
+	for most, below := range map[string]string{
+		"max_message_ttl": "default_message_ttl", "max_message_delay": "default_message_delay", "max_claim_ttl": "default_claim_ttl",
+		"max_claim_grace": "default_claim_grace",
+	} {
+		if _, _, err := load(t, nil, environment{"NABU_" + strings.ToUpper(most) + "=60"}, below+": 61\n"); err == nil || !strings.Contains(err.Error(), below) {
+			t.Errorf("%s above %s: error %v", below, most, err)
+		}
+	}
+	if _, _, err := load(t, []string{"--max-message-ttl", "59"}, nil, ""); err == nil || !strings.Contains(err.Error(), "max_message_ttl (flag --max-message-ttl) must") {
+		t.Errorf("a maximum that is too low: error %v", err)
+	}
+}
+
 func TestTheDirectWayIsTheOnlyOneUnlessNamed(t *testing.T) {
 	cfg, _, err := load(t, []string{"--database-url", "postgres://pool/nabu"}, nil, "")
 	if err != nil || cfg.DirectDatabaseURL != "postgres://pool/nabu" {

@@ -72,6 +72,7 @@ type setting struct {
 	help     string
 	field    func(*config) any // where the value goes; its type is the value's kind
 	rule     func(string) error
+	follows  string // key of the maximum that the default never exceeds; both are numbers
 	secret   bool // shown without passwords
 	hidden   bool // not shown at all
 	group    bool // may be a group in the file, and is JSON elsewhere
@@ -203,11 +204,11 @@ var messagingSettings = []setting{
 	},
 	limit("max_signed_url_life", "most seconds a signed URL may be good; 0: no bound",
 		func(l *domain.Limits) *int { return &l.MaxSignedURLLife }),
-	limit("default_message_ttl", "seconds a message lives if its sender does not say",
+	limitBelow("max_message_ttl", "default_message_ttl", "seconds a message lives if its sender does not say",
 		func(l *domain.Limits) *int { return &l.DefaultMessageTTL }),
 	limit("max_message_ttl", "most seconds a message may live",
 		func(l *domain.Limits) *int { return &l.MaxMessageTTL }),
-	limit("default_message_delay", "seconds a message is held back in queues that do not say",
+	limitBelow("max_message_delay", "default_message_delay", "seconds a message is held back in queues that do not say",
 		func(l *domain.Limits) *int { return &l.DefaultMessageDelay }),
 	limit("max_message_delay", "most seconds a message may be held back",
 		func(l *domain.Limits) *int { return &l.MaxMessageDelay }),
@@ -226,11 +227,11 @@ var messagingSettings = []setting{
 		func(l *domain.Limits) *int { return &l.MaxMessagesPerPage }),
 	limit("max_messages_per_claim_or_pop", "most messages of one claim or pop",
 		func(l *domain.Limits) *int { return &l.MaxMessagesPerClaimOrPop }),
-	limit("default_claim_ttl", "seconds a claim holds its messages if its client does not say",
+	limitBelow("max_claim_ttl", "default_claim_ttl", "seconds a claim holds its messages if its client does not say",
 		func(l *domain.Limits) *int { return &l.DefaultClaimTTL }),
 	limit("max_claim_ttl", "most seconds a claim may hold its messages",
 		func(l *domain.Limits) *int { return &l.MaxClaimTTL }),
-	limit("default_claim_grace", "seconds that messages outlive their claim if its client does not say",
+	limitBelow("max_claim_grace", "default_claim_grace", "seconds that messages outlive their claim if its client does not say",
 		func(l *domain.Limits) *int { return &l.DefaultClaimGrace }),
 	limit("max_claim_grace", "most seconds that messages outlive their claim",
 		func(l *domain.Limits) *int { return &l.MaxClaimGrace }),
@@ -248,6 +249,13 @@ func limit(key, help string, field func(*domain.Limits) *int) setting {
 		key: key, help: help, fallback: strconv.Itoa(*field(&defaults)),
 		field: func(c *config) any { return field(&c.Limits) },
 	}
+}
+
+// limitBelow is a limit whose default follows another one.
+func limitBelow(most, key, help string, field func(*domain.Limits) *int) setting {
+	s := limit(key, help, field)
+	s.follows = most
+	return s
 }
 
 func (s setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
