@@ -214,7 +214,7 @@ func (r *forwarding) report(ctx context.Context, request []projections.Forward, 
 // record records what has become of the events of a server.
 func (r *forwarding) record(ctx context.Context, origin domain.Origin, report domain.ExternalEventsForwarded) error {
 	cmd := commands.ReportForwarded{Reports: []domain.ExternalEventsForwarded{report}}
-	for pauses := r.pauses(); ; r.pause(ctx, pauses) {
+	for pauses := r.pauses(); ; pause(ctx, pauses) {
 		trying, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTime)
 		_, err := commands.Run(commands.WithRequest(trying, commands.Request{Origin: origin}), r.Executor, cmd)
 		cancel()

@@ -111,10 +111,14 @@ func (f *Forwarder) Lead(ctx context.Context) {
 	defer r.working.Wait()
 	tick := time.NewTicker(forwardEvery)
 	defer tick.Stop()
+	pauses := failurePauses(forwardEvery)
 	for {
 		if err := r.look(ctx); err != nil && ctx.Err() == nil {
 			f.Log.Warn("the forwarder was interrupted", "error", err)
+			pause(ctx, pauses)
+			continue
 		}
+		pauses.Reset()
 		select {
 		case <-f.woken:
 		case <-tick.C:
@@ -249,7 +253,7 @@ func (r *forwarding) follow(ctx context.Context, owed projections.Forward, failu
 		switch {
 		case err != nil:
 			r.Log.Warn("the forwarder was interrupted", "server", owed.Server, "error", err)
-			r.pause(ctx, pauses)
+			pause(ctx, pauses)
 		case !more:
 			return
 		default:
@@ -263,7 +267,7 @@ func (r *forwarding) follow(ctx context.Context, owed projections.Forward, failu
 
 // again makes another attempt after a pause.
 func (r *forwarding) again(ctx context.Context, pauses *backoff.ExponentialBackOff, request []projections.Forward, failure error) error {
-	r.pause(ctx, pauses)
+	pause(ctx, pauses)
 	leave, err := r.enter(ctx, true)
 	if err != nil {
 		return failure
@@ -275,15 +279,6 @@ func (r *forwarding) pauses() *backoff.ExponentialBackOff {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval = min(eventstore.MinPause, r.MaxPause), r.MaxPause
 	return pauses
-}
-
-func (r *forwarding) pause(ctx context.Context, pauses *backoff.ExponentialBackOff) {
-	timer := time.NewTimer(pauses.NextBackOff())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // next is what comes next of a server. When there is nothing, nothing is under way any more.

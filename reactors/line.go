@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/sony/gobreaker/v2"
 )
 
@@ -59,4 +60,26 @@ func (l *line) enter(ctx context.Context, silent bool) (leave func(), err error)
 			<-lane
 		}
 	}, nil
+}
+
+// maxFailurePause bounds the pauses of those who look for work and cannot, because the database
+// is away.
+const maxFailurePause = 5 * time.Second
+
+// failurePauses are the pauses after looks that have failed. Each is half as long again as the
+// one before, and chance makes it up to half longer or shorter.
+func failurePauses(first time.Duration) *backoff.ExponentialBackOff {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = first, maxFailurePause
+	return pauses
+}
+
+// pause waits for the next of the pauses to be over, or for ctx to end.
+func pause(ctx context.Context, pauses *backoff.ExponentialBackOff) {
+	timer := time.NewTimer(pauses.NextBackOff())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

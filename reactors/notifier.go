@@ -180,10 +180,14 @@ const (
 func (r *round) follow(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	pauses := failurePauses(lookEvery)
 	for ctx.Err() == nil {
 		if err := r.look(ctx); err != nil && ctx.Err() == nil {
 			r.Log.Warn("the notifier was interrupted", "error", err)
+			pause(ctx, pauses)
+			continue
 		}
+		pauses.Reset()
 		rest := time.NewTimer(lookRest)
 		select {
 		case <-rest.C:

@@ -78,3 +78,18 @@ func scrape(view func(context.Context) (int, time.Duration, error)) (waiting int
 	})
 	return its.waiting, its.oldest, err
 }
+
+// newUpMetric asks the database with each scrape.
+func newUpMetric(db *sql.DB) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "nabu_database_up", Help: "Whether the database answers: 1, or 0.",
+	}, func() float64 {
+		_, err := postgres.Within(context.Background(), scrapePatience, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, db.PingContext(ctx)
+		})
+		if err != nil {
+			return 0
+		}
+		return 1
+	})
+}

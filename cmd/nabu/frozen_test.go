@@ -35,7 +35,7 @@ func TestAFrozenDatabaseHoldsNobodyForEver(t *testing.T) {
 		asking.Go(func() { r.call("GET", path, "", 503) })
 	}
 	asking.Go(func() {
-		r.mustShow(r.call("GET", "/metrics", "", 200), "nabu_commands_waiting", "go_goroutines")
+		r.mustShow(r.call("GET", "/metrics", "", 200), "nabu_commands_waiting", "nabu_database_up 0")
 	})
 	answered := make(chan struct{})
 	go func() { asking.Wait(); close(answered) }()
@@ -48,6 +48,6 @@ func TestAFrozenDatabaseHoldsNobodyForEver(t *testing.T) {
 	network.Flow()
 	r.call("PUT", "/v2/queues/q", "", 204)
 	r.call("GET", "/v2/queues/q", "", 200)
-	r.mustShow(r.call("GET", "/metrics", "", 200), "nabu_consumer_lag_events")
+	r.mustShow(r.call("GET", "/metrics", "", 200), "nabu_consumer_lag_events", "nabu_database_up 1")
 	r.end()
 }

@@ -36,7 +36,7 @@ func newServe(environ environment) *cobra.Command {
 			return err
 		}
 		tuneCollector(environ)
-		return serve(c.Context(), cfg, environ, newLog(cfg, c.OutOrStdout()))
+		return serve(c.Context(), cfg, environ, quieten(newLog(cfg, c.OutOrStdout())))
 	}
 	return c
 }
@@ -105,7 +105,7 @@ func (s *service) start(ctx context.Context, listener listeners) error {
 	m, news := newMetrics(s.database), commands.NewNews()
 	s.executor = s.newExecutor(news, m)
 	m.watch(s.executor)
-	m.registry.MustRegister(newConsumerMetrics(s.database.read, s.log))
+	m.registry.MustRegister(newConsumerMetrics(s.database.read, s.log), newUpMetric(s.database.read))
 	signingKey, err := s.signingKey(ctx)
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func (p *Presence) tried(ctx context.Context, began time.Time, err error) {
 	lasted := time.Since(p.changed)
 	p.away, p.changed = err != nil, time.Now()
 	if p.away {
-		p.log.Warn("the database is away", "error", err)
+		p.log.Warn("the database is away", "because", err)
 	} else {
 		p.log.Info("the database is back", "after", lasted.Round(time.Millisecond))
 	}
