@@ -47,6 +47,7 @@ func (e *Executor) carryOut(w *work) {
 	}
 	switch {
 	case err == nil:
+		e.failing.Store(nil)
 		e.News.told(w)
 		for _, p := range w.commands {
 			e.reply(p, p.err)
@@ -63,9 +64,16 @@ func (e *Executor) carryOut(w *work) {
 		}
 		e.reply(w.commands[0], refused)
 	default:
-		e.Log.Error("batch failed", "commands", len(w.commands), "error", err)
+		reason, answer := postgres.Reason(err), ErrUnreachable
+		if postgres.NeedsOperator(err) {
+			e.failing.Store(&failing{reason, time.Now()})
+			if !postgres.IsLoginRefused(err) {
+				answer = ErrUnwritable
+			}
+		}
+		e.Log.Error("batch failed", "commands", len(w.commands), "reason", reason, "error", err)
 		for _, p := range w.commands {
-			e.reply(p, ErrUnreachable)
+			e.reply(p, answer)
 		}
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/postgres"
 	"nabu/internal/sealing"
 )
 
@@ -41,7 +43,8 @@ const (
 
 // What any request is refused for that may well be made again a little later.
 var (
-	ErrUnreachable = domain.Errorf(domain.Unavailable, "the database cannot be reached")
+	ErrUnreachable = domain.Errorf(domain.Unavailable, postgres.Unreachable)
+	ErrUnwritable  = domain.Errorf(domain.Unavailable, "the database cannot be written to")
 	ErrCrowded     = domain.Errorf(domain.Unavailable, "too many requests are waiting")
 )
 
@@ -101,6 +104,8 @@ type Executor struct {
 	Config
 	line    chan *pending
 	stopped chan struct{}
+
+	failing atomic.Pointer[failing] // why the last batch failed; nil: it did not
 
 	mu           sync.Mutex
 	closed       bool
@@ -170,6 +175,25 @@ func (e *Executor) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("drain the commands: %w", ctx.Err())
 	}
+}
+
+// failing is why a batch failed that those who operate nabu have to look after.
+type failing struct {
+	reason string
+	at     time.Time
+}
+
+// failingHolds is how long a failed batch speaks for those to come. Afterwards another has to
+// find out, for whoever is not ready may be sent none.
+const failingHolds = 30 * time.Second
+
+// Failing tells why the last batch could not be written, for those who operate nabu; empty: it
+// was, or that was long ago.
+func (e *Executor) Failing() string {
+	if f := e.failing.Load(); f != nil && time.Since(f.at) < failingHolds {
+		return f.reason
+	}
+	return ""
 }
 
 // Waiting is how many commands wait to be decided.

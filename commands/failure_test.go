@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -155,4 +156,28 @@ func TestWithoutADatabaseTheAnswerIsUnavailable(t *testing.T) {
 	}
 	proxy.OnTrip(nil)
 	run(t, e, post(orders, `1`)) // and goes on without help
+}
+
+// TestABatchThatMeetsAnotherSchemaIsNoAbsence: clients are told that nothing can be written,
+// and those who operate nabu why, until a batch is.
+func TestABatchThatMeetsAnotherSchemaIsNoAbsence(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	run(h, e, post(orders, `1`))
+	rename := func(from, to string) {
+		t.Helper()
+		if _, err := h.db.Exec(`ALTER TABLE live.` + from + ` RENAME TO ` + to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("queues", "queues_of_old")
+	_, err := commands.Run(as(t.Context(), ""), e, post(domain.QueueID{Project: "p1", Name: "other"}, `1`))
+	rename("queues_of_old", "queues")
+	if !errors.Is(err, commands.ErrUnwritable) || !strings.Contains(e.Failing(), "nabu replay") {
+		t.Errorf("answered with %v, failing because of %q", err, e.Failing())
+	}
+	run(h, e, post(orders, `2`))
+	if e.Failing() != "" {
+		t.Errorf("still failing: %s", e.Failing())
+	}
 }

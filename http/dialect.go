@@ -26,7 +26,7 @@ type dialect struct {
 
 // failed is the answer to a request that failed for no fault of the client's.
 func (d *dialect) failed(err error, requestID string) *problem {
-	if postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, context.DeadlineExceeded) {
+	if postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || postgres.NeedsOperator(err) || errors.Is(err, context.DeadlineExceeded) {
 		return d.unavailable
 	}
 	return d.failure(requestID)
@@ -73,6 +73,9 @@ func (s *Server) logFailure(ctx context.Context, status int, err error, request 
 		level = slog.LevelWarn
 	}
 	attrs := append(request, slog.Int("status", status), slog.Any("error", err))
+	if postgres.NeedsOperator(err) {
+		attrs = append(attrs, slog.String("reason", postgres.Reason(err)))
+	}
 	if p, ok := errors.AsType[*panicked](err); ok {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}

@@ -100,10 +100,13 @@ func (s *Server) showHome(c *call) error {
 // pingTimeout is how long the database may take to say that it is there.
 const pingTimeout = 2 * time.Second
 
-func (s *Server) databaseReachable(ctx context.Context) bool {
+func (s *Server) databaseReachable(ctx context.Context) bool { return s.askDatabase(ctx) == nil }
+
+// askDatabase tells what is wrong with the database, as far as a connection finds out.
+func (s *Server) askDatabase(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // see projections.Views
 	_, err := postgres.Within(ctx, pingTimeout, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, s.Database.PingContext(ctx)
 	})
-	return err == nil
+	return err
 }

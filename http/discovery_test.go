@@ -12,8 +12,12 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/postgres"
 )
 
 func TestVersions(t *testing.T) {
@@ -92,6 +96,27 @@ func TestDatabaseAway(t *testing.T) {
 	a.call("GET", "/healthcheck", ``, 503, bare...)
 	a.call("HEAD", "/readyz", ``, 503, bare...)
 	a.call("POST", "/healthz", ``, 405, bare...).is(`{"title": "405 Method Not Allowed"}`)
+}
+
+// loginRefused is a database that refuses the login.
+type loginRefused struct{}
+
+func (loginRefused) PingContext(context.Context) error { return &pq.Error{Code: "28P01"} }
+
+// TestReadinessNamesWhatIsWrongWithTheDatabase, to those who operate nabu; clients are told less.
+func TestReadinessNamesWhatIsWrongWithTheDatabase(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, func(cfg *Config) { cfg.Database = loginRefused{} })
+	bare := []string{"Client-ID", "", "X-Project-Id", ""}
+	if its := a.call("GET", "/readyz", ``, 503, bare...); !strings.Contains(its.body, "refuses nabu's login") {
+		t.Errorf("not ready because %s", its.body)
+	}
+	a.call("GET", "/v2/ping", ``, 503).refused("Service temporarily unavailable")
+	for _, code := range []pqerror.Code{"53100", "28P01", "42P01"} {
+		if read := failure(&pq.Error{Code: code}, ""); read.status != 503 || read.description != postgres.Unreachable {
+			t.Errorf("after %s a client is told %v", code, read)
+		}
+	}
 }
 
 // TestOneTextForADatabaseThatIsAway, whether a request has read or written.

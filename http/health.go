@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"nabu/commands"
+	"nabu/internal/postgres"
 )
 
 // ping serves GET /v2/ping.
@@ -139,11 +140,14 @@ func (s *Server) showHealthcheck(c echo.Context) error {
 
 // readiness tells whether requests should be sent here, and if not, why.
 func (s *Server) readiness(c echo.Context) (status int, reason string) {
-	switch {
-	case s.draining.Load():
+	if s.draining.Load() {
 		return http.StatusServiceUnavailable, "the server is stopping"
-	case !s.databaseReachable(c.Request().Context()):
-		return http.StatusServiceUnavailable, commands.ErrUnreachable.Error()
+	}
+	if err := s.askDatabase(c.Request().Context()); err != nil {
+		return http.StatusServiceUnavailable, postgres.Reason(err)
+	}
+	if reason := s.Executor.Failing(); reason != "" {
+		return http.StatusServiceUnavailable, reason
 	}
 	return http.StatusOK, ""
 }

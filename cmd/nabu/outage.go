@@ -89,6 +89,7 @@ func cannotAsk(err error) bool {
 	if _, elsewhere := errors.AsType[*url.Error](err); elsewhere { // a webhook, a compute service
 		return false
 	}
-	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || errors.Is(err, commands.ErrUnreachable) ||
+	return postgres.IsUnavailable(err) || postgres.IsConnectionLost(err) || postgres.NeedsOperator(err) ||
+		errors.Is(err, commands.ErrUnreachable) || errors.Is(err, commands.ErrUnwritable) ||
 		errors.Is(err, context.DeadlineExceeded)
 }
