@@ -1,7 +1,9 @@
 package http
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 
 	"nabu/commands"
 	"nabu/internal/postgres"
+	"nabu/projections"
 )
 
 // ping serves GET /v2/ping.
@@ -138,6 +141,14 @@ func (s *Server) showHealthcheck(c echo.Context) error {
 	return c.String(status, reason)
 }
 
+// fitReason is why nabu is not ready when the look at its tables fails.
+func fitReason(err error) string {
+	if stale, is := errors.AsType[*projections.StaleError](err); is {
+		return stale.Error()
+	}
+	return postgres.Reason(err)
+}
+
 // readiness tells whether requests should be sent here, and if not, why.
 func (s *Server) readiness(c echo.Context) (status int, reason string) {
 	if s.draining.Load() {
@@ -145,6 +156,13 @@ func (s *Server) readiness(c echo.Context) (status int, reason string) {
 	}
 	if err := s.askDatabase(c.Request().Context()); err != nil {
 		return http.StatusServiceUnavailable, postgres.Reason(err)
+	}
+	if s.Fits != nil {
+		if _, err := postgres.Within(context.WithoutCancel(c.Request().Context()), pingTimeout, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, s.Fits(ctx)
+		}); err != nil {
+			return http.StatusServiceUnavailable, fitReason(err)
+		}
 	}
 	if reason := s.Executor.Failing(); reason != "" {
 		return http.StatusServiceUnavailable, reason

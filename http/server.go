@@ -77,7 +77,10 @@ type Config struct {
 	News     *commands.News
 	Views    Views
 	Database Pinger
-	Limits   domain.Limits
+	// Fits tells whether the database still has the tables that this nabu reads; its error is
+	// shown to those who operate nabu. nil: it has.
+	Fits   func(ctx context.Context) error
+	Limits domain.Limits
 	// Auth tells who a request comes from; nil: NoAuth.
 	Auth Authenticator
 	// Policy is who may do what; nil: the one of a nabu whose operator has none.

@@ -24,8 +24,8 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// liveStep is the name of the step that makes the read models.
-const liveStep = "0002_live"
+// LiveStep is the name of the step that makes the read models.
+const LiveStep = "0002_live"
 
 // versionTable is where goose notes what it has done.
 const versionTable = "ledger.migrations"
@@ -54,7 +54,8 @@ func (e *UnknownError) Error() string {
 // through a transaction pooler, as the role that owns the database or may create
 // schemas in it. Each time the roles get what a restored dump lacks. Where the schema
 // has steps that this nabu does not know, it changes nothing and fails with an
-// UnknownError.
+// UnknownError. Read models that another nabu has made it leaves as they are, takes the steps,
+// and fails with a projections.StaleError.
 func Up(ctx context.Context, url string) error {
 	return with(url, func(db *sql.DB, provider *goose.Provider) error {
 		if err := checkKnown(ctx, db, provider); err != nil {
@@ -66,8 +67,17 @@ func Up(ctx context.Context, url string) error {
 		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
-		return settle(ctx, db)
+		if err := settle(ctx, db); err != nil {
+			return err
+		}
+		return projections.CheckFit(ctx, db)
 	})
+}
+
+// CheckFit fails with a projections.StaleError where the read models were made by another
+// nabu. It only reads.
+func CheckFit(ctx context.Context, url string) error {
+	return with(url, func(db *sql.DB, _ *goose.Provider) error { return projections.CheckFit(ctx, db) })
 }
 
 // Status lists all steps in order, those that this nabu does not know as well. It only
@@ -112,7 +122,7 @@ func status(ctx context.Context, db *sql.DB, provider *goose.Provider) (steps []
 	for _, source := range provider.ListSources() {
 		name := source.Path
 		if name == "" { // a step in Go, of which there is one
-			name = liveStep
+			name = LiveStep
 		}
 		steps = append(steps, Migration{source.Version, name, taken[source.Version]})
 		delete(taken, source.Version)
@@ -207,6 +217,9 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nabu_app' AND rolname <> cu
 		}
 	}
 	if err := projections.Create(ctx, tx); err != nil {
+		return err
+	}
+	if err := projections.Sign(ctx, tx, projections.All); err != nil {
 		return err
 	}
 	// goose writes its own table afterwards, as the role it came with.

@@ -267,6 +267,9 @@ func (c *copying) swap(ctx context.Context) error {
 	if err := c.move(ctx, tx); err != nil {
 		return err
 	}
+	if err := Sign(ctx, tx, c.projections); err != nil {
+		return err
+	}
 	if err := c.record(ctx, tx, head); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"nabu/internal/postgres"
 	"nabu/migrations"
+	"nabu/projections"
 )
 
 func main() {
@@ -76,6 +77,9 @@ func exitCode(err error) int {
 		return exitMisconfigured
 	}
 	if _, other := errors.AsType[*postgres.VersionError](err); other {
+		return exitMisconfigured
+	}
+	if _, stale := errors.AsType[*projections.StaleError](err); stale {
 		return exitMisconfigured
 	}
 	if _, later := errors.AsType[*migrations.UnknownError](err); later {

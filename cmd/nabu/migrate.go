@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"nabu/internal/postgres"
 	"nabu/migrations"
+	"nabu/projections"
 )
 
 func newMigrate(environ environment) *cobra.Command {
@@ -61,7 +64,11 @@ func newMigrateStatus(environ environment) *cobra.Command {
 			if err != nil {
 				return w.explain(w.ownerKey, err)
 			}
-			return showSteps(c.OutOrStdout(), *form, steps)
+			stale, is := errors.AsType[*projections.StaleError](migrations.CheckFit(ctx, w.owner))
+			if !is {
+				stale = &projections.StaleError{}
+			}
+			return showSteps(c.OutOrStdout(), *form, steps, stale.Projections)
 		})
 	}
 	return c
@@ -72,9 +79,11 @@ type shownStep struct {
 	Version int64      `json:"version"`
 	Name    string     `json:"name"`  // empty: this nabu does not know the step
 	Taken   *time.Time `json:"taken"` // null: not yet
+	// Stale are the read models that nabu replay has to make anew.
+	Stale []string `json:"stale,omitempty"`
 }
 
-func showSteps(out io.Writer, f form, steps []migrations.Migration) error {
+func showSteps(out io.Writer, f form, steps []migrations.Migration, stale []string) error {
 	shown := []shownStep{}
 	rows := [][]string{{"version", "name", "taken"}}
 	for _, step := range steps {
@@ -82,6 +91,10 @@ func showSteps(out io.Writer, f form, steps []migrations.Migration) error {
 		if !step.AppliedAt.IsZero() {
 			at := step.AppliedAt.UTC()
 			s.Taken, taken = &at, at.Format(time.RFC3339)
+		}
+		if step.Name == migrations.LiveStep && len(stale) > 0 {
+			s.Stale = stale
+			taken += ", to be made anew by nabu replay: " + strings.Join(stale, ", ")
 		}
 		name := s.Name
 		if name == "" {

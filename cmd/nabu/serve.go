@@ -161,6 +161,7 @@ func (s *service) answer(listener listeners, news *commands.News, signingKey sig
 	s.server = http.New(http.Config{
 		Images: images, Volumes: volumes, Computes: computes,
 		Executor: s.executor, News: news, Views: &projections.Views{DB: s.database.read, Keys: s.keys}, Database: s.database.read,
+		Fits:   func(ctx context.Context) error { return projections.CheckFit(ctx, s.database.read) },
 		Policy: s.policy, SigningKey: signingKey, Limits: s.Limits, AnyClientID: s.ClientIDUUIDSafe != strict,
 		DeleteWithClaim: s.MessageDeleteWithClaimID, Checksums: s.EnableChecksum,
 		Subscriptions: domain.SubscriptionRules{Types: strings.Split(s.SubscriberTypes, ","), Confirm: s.RequireConfirmation},

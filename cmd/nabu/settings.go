@@ -73,9 +73,9 @@ type setting struct {
 	field    func(*config) any // where the value goes; its type is the value's kind
 	rule     func(string) error
 	follows  string // key of the maximum that the default never exceeds; both are numbers
-	secret   bool // shown without passwords
-	hidden   bool // not shown at all
-	group    bool // may be a group in the file, and is JSON elsewhere
+	secret   bool   // shown without passwords
+	hidden   bool   // not shown at all
+	group    bool   // may be a group in the file, and is JSON elsewhere
 }
 
 // The values of settings that other code asks about.
