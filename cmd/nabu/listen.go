@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"nabu/http"
 )
@@ -43,18 +44,27 @@ func (c config) aloneAddresses() (addresses []aloneAddress) {
 
 // listen opens what the settings say.
 func (c config) listen(ctx context.Context) (l listeners, err error) {
-	var listening net.ListenConfig
-	if l.Listener, err = listening.Listen(ctx, "tcp", c.Listen); err != nil {
+	if l.Listener, err = listenAt(ctx, c.Listen); err != nil {
 		return l, fmt.Errorf("listen: %w", err)
 	}
 	for _, a := range c.aloneAddresses() {
-		its, err := listening.Listen(ctx, "tcp", a.address)
+		its, err := listenAt(ctx, a.address)
 		if err != nil {
 			return l, errors.Join(fmt.Errorf("%s: %w", a.key, err), l.Close())
 		}
 		l.alone = append(l.alone, aloneListener{its, a})
 	}
 	return l, nil
+}
+
+// listenAt listens at an address of the settings. One of IPv4 means IPv4 alone: Go takes
+// 0.0.0.0 for every address, those of IPv6 too.
+func listenAt(ctx context.Context, address string) (net.Listener, error) {
+	network := "tcp"
+	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().Is4() {
+		network = "tcp4"
+	}
+	return new(net.ListenConfig).Listen(ctx, network, address)
 }
 
 // addrs are the addresses of all.

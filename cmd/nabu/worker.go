@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	stdhttp "net/http"
 	"os"
 	"path/filepath"
@@ -201,8 +200,7 @@ func (m *workerMetrics) show(ctx context.Context, address string) (end func() er
 	if address == "" {
 		return func() error { return nil }, nil
 	}
-	var listening net.ListenConfig
-	listener, err := listening.Listen(ctx, "tcp", address)
+	listener, err := listenAt(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("worker_metrics_listen: %w", err)
 	}
