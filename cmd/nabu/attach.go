@@ -77,6 +77,20 @@ func (w ways) explain(key string, err error) error {
 	return err
 }
 
+// logIn looks whether both roles are let in. It changes nothing.
+func (w ways) logIn(ctx context.Context) error {
+	for _, way := range []struct{ key, url string }{{w.ownerKey, w.owner}, {w.appKey, w.app}} {
+		db, err := postgres.Open(way.url, 1)
+		if err != nil {
+			return misconfigured(err)
+		}
+		if err := errors.Join(db.PingContext(ctx), db.Close()); err != nil {
+			return w.explain(way.key, err)
+		}
+	}
+	return nil
+}
+
 // explainNoData says what to do where nabu has no data.
 func explainNoData(err error) error {
 	if _, none := errors.AsType[*postgres.NoDataError](err); none {

@@ -59,6 +59,10 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	} else {
 		log.Info("using PostgreSQL", "database", postgres.Redact(w.app))
 	}
+	// Before the first step of the schema, so that a start that must fail changes nothing.
+	if err := w.logIn(ctx); err != nil {
+		return d, err
+	}
 	if err := migrations.Up(ctx, w.owner); err != nil {
 		return d, w.explain(w.ownerKey, err)
 	}

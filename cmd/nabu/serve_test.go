@@ -317,3 +317,26 @@ func TestAStartOnABusyPortChangesNothing(t *testing.T) {
 		t.Errorf("the start made %s", made)
 	}
 }
+
+// TestAStartWithoutItsLoginChangesNothing: it takes no step of the schema as one role
+// before it is known that the other is let in.
+func TestAStartWithoutItsLoginChangesNothing(t *testing.T) {
+	t.Parallel()
+	server := pgtest.OpenServer(t, map[string]string{"fsync": "off"})
+	db := adminOf(t, server, postgres.Database)
+	for role, key := range map[string]string{postgres.App: "database_url", postgres.Owner: "direct_database_url"} {
+		if _, err := db.Exec(`ALTER ROLE ` + role + ` NOLOGIN`); err != nil {
+			t.Fatal(err)
+		}
+		_, err := command(t, server, "serve", "--listen", "127.0.0.1:0")
+		if exitCode(err) != exitMisconfigured || !strings.HasPrefix(err.Error(), key+": ") || !strings.Contains(err.Error(), "does not let role") {
+			t.Errorf("without a login of %s the start says %v", role, err)
+		}
+		if made := schemas(t, db); made != "" {
+			t.Errorf("without a login of %s the start made %s", role, made)
+		}
+		if _, err := db.Exec(`ALTER ROLE ` + role + ` LOGIN`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
