@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -23,6 +24,9 @@ var shown = []string{
 	"application_name", "connect_timeout", "load_balance_hosts", "passfile", "service",
 	"sslmode", "sslnegotiation", "sslrootcert", "target_session_attrs",
 }
+
+// otherScheme is how URLs begin that are not PostgreSQL's, such as those of SQLAlchemy.
+var otherScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // nameLetters are what a setting's name may consist of.
 const nameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
@@ -114,6 +118,8 @@ func parseEither(text string) (settings, error) {
 		return nil, errors.New("the connection string is empty")
 	case strings.HasPrefix(text, "postgres://"), strings.HasPrefix(text, "postgresql://"):
 		return parseURL(text)
+	case otherScheme.MatchString(text): // is not quoted: it may be a part of a password
+		return nil, errors.New("the connection string begins like a URL of something else; it must begin with postgres:// (or postgresql://)")
 	case strings.Contains(text, "="):
 		return parsePairs(text)
 	}

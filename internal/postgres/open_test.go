@@ -81,7 +81,9 @@ func TestUnreadableConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T)
 	t.Parallel()
 	tests := map[string]struct{ text, says string }{
 		"nothing":                     {" ", "empty"},
-		"another scheme":              {"mysql://ann:SECRET@db1/nabu", "neither"},
+		"another scheme":              {"mysql://ann:SECRET@db1/nabu", "must begin with postgres://"},
+		"a scheme of SQLAlchemy":      {"mysql+pymysql://ann:SECRET@db1/nabu?charset=utf8", "must begin with postgres://"},
+		"its scheme for PostgreSQL":   {"postgresql+psycopg2://ann:SECRET@db1/nabu", "must begin with postgres:// (or postgresql://)"},
 		"a word":                      {"SECRET", "neither"},
 		"a port that is none":         {"postgres://db1:SECRET/nabu", "port"},
 		"a slash in a password":       {"postgres://ann:SEC/RET@db1/nabu", "%2F"},
