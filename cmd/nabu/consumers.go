@@ -79,7 +79,7 @@ seconds; what is refused once more stays parked.`,
 
 func newConsumersSkip(environ environment) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "skip NAME POSITION",
+		Use:   "skip NAME POSITION --reason TEXT",
 		Short: "Give up one parked event, for a reason that is kept",
 		Long: `Give up one parked event: the consumer never handles it. The reason is kept with it in
 ledger.parked. If it was the first of its stream, what waits behind it is delivered.`,
@@ -90,7 +90,7 @@ ledger.parked. If it was the first of its stream, what waits behind it is delive
 	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if strings.TrimSpace(*reason) == "" {
-			return misused(fmt.Errorf("%s: --reason must say why", c.CommandPath()))
+			return missing(c, "--reason")
 		}
 		position, _ := strconv.ParseInt(args[1], 10, 64)
 		return withLedger(c, environ, func(ctx context.Context, db *sql.DB) error {
@@ -107,8 +107,8 @@ ledger.parked. If it was the first of its stream, what waits behind it is delive
 // consumerArguments wants a consumer's name and a position; so many are a must.
 func consumerArguments(least int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > 2 {
-			return misused(fmt.Errorf("use: %s", c.UseLine()))
+		if err := checkArguments(c, args, least, "NAME", "POSITION"); err != nil {
+			return err
 		}
 		if len(args) == 2 {
 			if n, err := strconv.ParseInt(args[1], 10, 64); err != nil || n < 1 {

@@ -31,7 +31,7 @@ func newKeysGenerate() *cobra.Command {
 		Short: "Print a line for encryption_keys_file, with a new master key",
 		Long: `Print a line for encryption_keys_file, with a new master key under an id that no other has.
 The file's first line is the active master key, which wraps new data keys.`,
-		Args: oneArgument("ID"),
+		Args: wantArguments("ID"),
 		RunE: func(c *cobra.Command, args []string) error {
 			line, err := sealing.NewMaster(args[0])
 			if err != nil {
@@ -40,16 +40,6 @@ The file's first line is the active master key, which wraps new data keys.`,
 			_, err = fmt.Fprintln(c.OutOrStdout(), line)
 			return err
 		},
-	}
-}
-
-// oneArgument wants one word behind a command's name.
-func oneArgument(what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return misused(fmt.Errorf("%s wants one argument, %s: %q", c.CommandPath(), what, args))
-		}
-		return nil
 	}
 }
 
@@ -144,7 +134,7 @@ before. Afterwards no data key needs the others any more.`,
 
 func newKeysDestroy(environ environment) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "destroy QUEUE",
+		Use:   "destroy QUEUE --project PROJECT",
 		Short: "Destroy the data keys of a queue: what they have sealed can never be read again",
 		Long: `Destroy the data keys of a queue, and of queues that bore its name before. What was sealed
 with them can never be read again: its messages are deleted, dead letters of it in other queues
@@ -153,7 +143,7 @@ queue stays, and gets a new key with its next message.
 
 Copies of the keys remain in backups and in PostgreSQL's log until those are gone; they are
 worthless once the master key that wraps them was replaced (nabu keys rotate) and thrown away.`,
-		Args: oneArgument("QUEUE"),
+		Args: wantArguments("QUEUE"),
 	}
 	project := c.Flags().String("project", "", "the queue's project (must be given)")
 	actor := c.Flags().String("actor", "", "who asks for it, for the history; empty: this account's name")
@@ -161,6 +151,9 @@ worthless once the master key that wraps them was replaced (nabu keys rotate) an
 	form := addForm(c.Flags())
 	addSettings(c, append(wayToDatabase, "encryption_keys_file")...)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if *project == "" {
+			return missing(c, "--project")
+		}
 		queue := domain.QueueID{Project: *project, Name: args[0]}
 		if err := queue.Check(); err != nil {
 			return misused(fmt.Errorf("%s: %w", c.CommandPath(), err))

@@ -66,6 +66,27 @@ func noArguments(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// wantArguments wants a word behind a command's name for each of these.
+func wantArguments(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error { return checkArguments(c, args, len(names), names...) }
+}
+
+// checkArguments looks for the words behind a command's name, of which so many are a must.
+func checkArguments(c *cobra.Command, args []string, least int, names ...string) error {
+	if len(args) < least {
+		return missing(c, names[len(args)])
+	}
+	if len(args) > len(names) {
+		return misused(fmt.Errorf("%q is too much; use: %s", args[len(names)], c.UseLine()))
+	}
+	return nil
+}
+
+// missing refuses a call without something that has no default.
+func missing(c *cobra.Command, what string) error {
+	return misused(fmt.Errorf("%s is missing; use: %s", what, c.UseLine()))
+}
+
 // explainFlag says what a flag must be, and suggests the one that was meant.
 func explainFlag(c *cobra.Command, err error) error {
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && strings.HasPrefix(bad.GetFlag().Value.Type(), "int") {
