@@ -26,14 +26,22 @@ func (c *config) readPolicy(folder string) error {
 	if err != nil {
 		return fmt.Errorf("policy_file: %w", err)
 	}
+	if err := c.takePolicy(file); err != nil {
+		return fmt.Errorf("policy_file: %w", err)
+	}
+	return nil
+}
+
+// takePolicy reads a policy's file. An empty name: there is none.
+func (c *config) takePolicy(file string) (err error) {
 	o := policy.Options{LegacyDefaults: c.LegacyDefaults}
 	if file != "" {
 		if o.File, err = os.ReadFile(file); err != nil {
-			return fmt.Errorf("policy_file: %w", err)
+			return err
 		}
 	}
 	if c.policy, err = policy.New(o); err != nil {
-		return fmt.Errorf("policy_file: %s: %w", file, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	c.PolicyFile = file
 	return nil
@@ -151,18 +159,23 @@ is an error, with the rule and the place. What can hardly be meant is only told.
 	form := addForm(c.Flags())
 	addSettings(c, policyFiles...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if *file != "" {
-			path, err := filepath.Abs(*file)
-			if err != nil {
-				return err
-			}
-			if err := c.Flags().Set("policy-file", path); err != nil {
+		if *file != "" { // the one that it is to replace may be wrong, and is not looked at
+			if err := c.Flags().Set("policy-file", os.DevNull); err != nil {
 				return err
 			}
 		}
 		cfg, _, err := loadConfig(c.Flags(), environ)
 		if err != nil {
 			return err
+		}
+		if *file != "" {
+			path, err := filepath.Abs(*file)
+			if err != nil {
+				return err
+			}
+			if err := cfg.takePolicy(path); err != nil {
+				return misconfigured(fmt.Errorf("--file: %w", err))
+			}
 		}
 		v := judge(cfg.PolicyFile, cfg.policy)
 		if err := v.write(c.OutOrStdout(), *form); err != nil {
@@ -197,7 +210,7 @@ func isForLater(r *policy.Rule) bool {
 
 // judge says what can be said of a file. An empty name: there is none.
 func judge(file string, p *policy.Policy) policyVerdict {
-	v := policyVerdict{File: file, Warnings: append([]string{}, p.Warnings()...)}
+	v := policyVerdict{File: file, Warnings: append([]string{}, p.Warnings(similar)...)}
 	for _, r := range p.Rules() {
 		if r.Line > 0 {
 			v.Rules++
@@ -210,6 +223,11 @@ func judge(file string, p *policy.Policy) policyVerdict {
 		}
 	}
 	return v
+}
+
+// similar is what is said of a rule's name that comes near to one that there is.
+func similar(name string, known []string) string {
+	return suggestion(name, known, func(name string) string { return fmt.Sprintf("%q", name) })
 }
 
 func (v policyVerdict) write(out io.Writer, f form) error {

@@ -166,6 +166,17 @@ func TestPolicyCheck(t *testing.T) {
 	if exitCode(err) != exitFailure || err.Error() != "the policy's file has 1 warning" {
 		t.Errorf("strictly it says %v", err)
 	}
+	err = run(t.Context(), []string{"policy", "check", "--file", wrong}, cleanEnviron(), &bytes.Buffer{})
+	if exitCode(err) != exitMisconfigured || !strings.HasPrefix(err.Error(), "--file: "+wrong+": line 1") {
+		t.Errorf("of a wrong --file it says %v", err)
+	}
+	misspelt := policyFile(t, folder, "misspelt.yaml", "\"queues:craete\": rule:membr\nmember: role:member\n\"queues:get\": rule:member\n")
+	got := printed(t, "policy", "check", "--file", misspelt)
+	for _, says := range []string{`never asked for; did you mean "queues:create"?`, `; did you mean "member"?`} {
+		if !strings.Contains(got, says) {
+			t.Errorf("%q is not in %s", says, got)
+		}
+	}
 	later := policyFile(t, folder, "later.yaml", "\"pools:create\": role:admin\n\"admin_or_owner\": role:admin\n")
 	want = later + ": 2 rules, of which APIs ask for 0\nwarning: no API asks for rule \"pools:create\" yet\n"
 	if got := printed(t, "policy", "check", "--file", later); got != want {

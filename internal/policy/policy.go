@@ -202,16 +202,27 @@ func (m *measuring) measure(r *Rule) error {
 	return nil
 }
 
-// Warnings tell what is allowed in the operator's rules and can hardly be meant.
-func (p *Policy) Warnings() []string {
+// Warnings tell what is allowed in the operator's rules and can hardly be meant. similar
+// says at their end which of the names there are is like one that is not; nil: nothing does.
+func (p *Policy) Warnings(similar func(name string, known []string) string) []string {
+	if similar == nil {
+		similar = func(string, []string) string { return "" }
+	}
+	var there, asked []string // names of rules: all, and those that nabu knows
+	for _, r := range p.Rules() {
+		there = append(there, r.Name)
+		if r.Known {
+			asked = append(asked, r.Name)
+		}
+	}
 	named := map[*Rule]bool{}
 	var warnings []string
 	for _, r := range p.Rules() {
 		for n := range r.root.references() {
 			named[n.rule] = true
 			if !p.Knows(n.text.plain) {
-				warnings = append(warnings, fmt.Sprintf("rule %q names the rule %q, which is not there: %q stands in (%s)",
-					r.Name, n.text.plain, ruleDefault, p.unknown.Check))
+				warnings = append(warnings, fmt.Sprintf("rule %q names the rule %q, which is not there: %q stands in (%s)%s",
+					r.Name, n.text.plain, ruleDefault, p.unknown.Check, similar(n.text.plain, there)))
 			}
 		}
 		for n := range r.root.all() {
@@ -222,7 +233,7 @@ func (p *Policy) Warnings() []string {
 	}
 	for _, r := range p.Rules() {
 		if !r.Known && !named[r] {
-			warnings = append(warnings, fmt.Sprintf("rule %q is never asked for", r.Name))
+			warnings = append(warnings, fmt.Sprintf("rule %q is never asked for%s", r.Name, similar(r.Name, asked)))
 		}
 	}
 	return warnings

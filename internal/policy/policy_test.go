@@ -219,7 +219,7 @@ func TestLegacyDefaults(t *testing.T) {
 
 func TestEveryDefaultStandsOnItsOwn(t *testing.T) {
 	p := Default()
-	for _, warning := range p.Warnings() {
+	for _, warning := range p.Warnings(nil) {
 		t.Error(warning)
 	}
 	if len(p.Rules()) != len(defaults) {
@@ -358,7 +358,7 @@ func TestWarnings(t *testing.T) {
 		`rule "queues:get" asks for the credential "tenant", which nobody has`,
 		`rule "readers" is never asked for`,
 	}
-	if got := p.Warnings(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+	if got := p.Warnings(nil); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s", strings.Join(got, "\n"))
 	}
 }
@@ -409,7 +409,7 @@ func FuzzParse(f *testing.F) {
 				}
 				r.Allows(&ann, target)
 			}
-			_ = p.Warnings()
+			_ = p.Warnings(nil)
 		}
 	})
 }
