@@ -63,6 +63,8 @@ func newEvents(environ environment) *cobra.Command {
 	f.BoolVar(&asked.follow, "follow", false, "go on as the history grows")
 	f.StringVar(&asked.message, "message", "", "all that concerns the message with this id")
 	form := addForm(f)
+	f.Lookup("output").DefValue = "" // it depends, so that the help says it in words
+	f.Lookup("output").Usage = "table or json (default table on a terminal, json elsewhere)"
 	addSettings(c, wayToDatabase...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := asked.check(c); err != nil {

@@ -93,6 +93,12 @@ func TestExitCodes(t *testing.T) {
 		"a snapshot beside nothing":     {[]string{"bench", "--scenario", "post", "--hold-snapshot", "1s"}, exitUsage, "--hold-snapshot"},
 		"waiting beside nothing":        {[]string{"bench", "--scenario", "post", "--wait", "1"}, exitUsage, "--wait"},
 		"waiting for too long":          {[]string{"bench", "--scenario", "cycle", "--wait", "21"}, exitUsage, "between 0 and 20"},
+		"no id":                         {[]string{"keys", "generate"}, exitUsage, "ID is missing; use: nabu keys generate ID"},
+		"two ids":                       {[]string{"keys", "generate", "a", "b"}, exitUsage, `"b" is too much; use: nabu keys generate ID`},
+		"no project":                    {[]string{"keys", "destroy", "q"}, exitUsage, "--project is missing; use: nabu keys destroy QUEUE --project PROJECT"},
+		"no consumer":                   {[]string{"consumers", "retry"}, exitUsage, "NAME is missing; use: nabu consumers retry NAME [POSITION]"},
+		"no position":                   {[]string{"consumers", "skip", "deliver"}, exitUsage, "POSITION is missing; use: nabu consumers skip NAME POSITION --reason TEXT"},
+		"no reason":                     {[]string{"consumers", "skip", "deliver", "7"}, exitUsage, "--reason is missing; use: nabu consumers skip"},
 		"an unknown projection":         {[]string{"replay", "mesages"}, exitUsage, "did you mean messages?"},
 		"a bad setting":                 {[]string{"serve", "--listen", "nowhere"}, exitMisconfigured, "listen"},
 		"an open door":                  {[]string{"serve", "--listen", "0.0.0.0:0"}, exitMisconfigured, "--insecure-noauth"},
@@ -132,6 +138,9 @@ func TestHelpIsAboutTheCommand(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(context.Background(), []string{"events", "--smtp-host", "mail.example", "--help"}, nil, &out); err != nil {
 		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "default table on a terminal, json elsewhere") || strings.Contains(out.String(), "(default table)") {
+		t.Errorf("the default of --output is not told in:\n%s", out.String())
 	}
 	for flag, shown := range map[string]bool{"--stream": true, "--database-url": true, "--smtp-host": false, "--listen": false} {
 		if strings.Contains(out.String(), "  "+flag+" ") != shown {
