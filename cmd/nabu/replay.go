@@ -59,7 +59,8 @@ func newReplay(environ environment) *cobra.Command {
 			bar := newBar(c.ErrOrStderr(), !*check)
 			defer bar.end()
 			if *check {
-				return checkReadModels(ctx, projections.Checking{DB: db, Projections: chosen, Tell: bar.tell}, bar.around(c.OutOrStdout()), *form)
+				checking := projections.Checking{DB: db, Projections: chosen, Tell: bar.tell}
+				return explainReplay(ctx, checkReadModels(ctx, checking, bar.around(c.OutOrStdout()), *form))
 			}
 			if err := (projections.Rebuilding{DB: db, Projections: chosen, Tell: bar.tell}).Run(ctx); err != nil {
 				return explainReplay(ctx, err)
@@ -71,10 +72,14 @@ func newReplay(environ environment) *cobra.Command {
 	return c
 }
 
-// explainReplay says what an interruption has left.
+// explainReplay says what an interruption has left, and what to do where a role lacks what
+// no dump has.
 func explainReplay(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted: the live read models are as they were")
+	}
+	if postgres.IsForbidden(err) {
+		return misconfigured(fmt.Errorf("%w; in a database that was restored from a dump run nabu migrate up first", err))
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"io"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +48,10 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 		t.Fatalf("the dump has %d events, %d of them counted", head, counted)
 	}
 	inRestored := []string{"--database-url", second.URL(postgres.App, restored), "--direct-database-url", second.URL(postgres.Owner, restored)}
+	err := run(context.Background(), append([]string{"replay", "--check"}, inRestored...), cleanEnviron(), io.Discard)
+	if exitCode(err) != exitMisconfigured || !strings.Contains(err.Error(), "run nabu migrate up first") {
+		t.Errorf("before the roles have their rights back a check says %v", err)
+	}
 	after := start(t, inRestored...)
 	counting = countEvents(t, db, false)
 	if again := after.ask("POST", "/v2/queues/once/messages", `{"messages":[{"ttl":600,"body":"1"}]}`, 201, "Idempotency-Key", "only-once"); again != once {
