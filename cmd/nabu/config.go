@@ -86,7 +86,8 @@ func (v *flagValue) Type() string       { return v.kind }
 
 // loadConfig reads all layers: flags before environment before file before
 // defaults. It fails on any key that it does not know and any value that breaks a
-// rule, and names them all.
+// rule, and names them all; then the configuration has the log's format alone, as far as
+// it is known.
 func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, error) {
 	layers, err := readLayers(flags, environ)
 	if err != nil {
@@ -115,7 +116,7 @@ func loadConfig(flags *pflag.FlagSet, environ environment) (config, sources, err
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
-		return config{}, nil, misconfigured(err)
+		return config{LogFormat: c.LogFormat}, nil, misconfigured(err)
 	}
 	return c, from, nil
 }

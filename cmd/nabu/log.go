@@ -16,10 +16,18 @@ func newLog(cfg config, out io.Writer) *slog.Logger {
 		level = slog.LevelInfo // the settings' own check allows nothing else
 	}
 	options := &slog.HandlerOptions{Level: level}
-	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isTerminal(out) {
+	if cfg.LogFormat == "text" || cfg.LogFormat != "json" && isTerminal(out) {
 		return slog.New(slog.NewTextHandler(out, options))
 	}
 	return slog.New(slog.NewJSONHandler(out, options))
+}
+
+// logEnd has programs that read the log find in it why nabu ends. The reason also is the
+// last line on stderr, where people look who have the log as text.
+func logEnd(log *slog.Logger, err error) {
+	if _, forPrograms := log.Handler().(*slog.JSONHandler); forPrograms && err != nil {
+		log.Error("nabu ends because of an error", "error", err)
+	}
 }
 
 func isTerminal(out io.Writer) bool {

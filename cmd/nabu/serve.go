@@ -32,11 +32,13 @@ func newServe(environ environment) *cobra.Command {
 	addSettings(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, _, err := loadConfig(c.Flags(), environ)
-		if err != nil {
-			return err
+		log := quieten(newLog(cfg, c.OutOrStdout()))
+		if err == nil {
+			tuneCollector(environ)
+			err = serve(c.Context(), cfg, environ, log)
 		}
-		tuneCollector(environ)
-		return serve(c.Context(), cfg, environ, quieten(newLog(cfg, c.OutOrStdout())))
+		logEnd(log, err)
+		return err
 	}
 	return c
 }

@@ -340,3 +340,35 @@ func TestAStartWithoutItsLoginChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestTheLogHasWhyAStartFailed: in one line, where programs read it, and not where people
+// have the reason before them.
+func TestTheLogHasWhyAStartFailed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args  []string
+		lines int
+	}{
+		"no database":        {[]string{"--log-format", "json", "--database-url", "postgres://u:pa55word@127.0.0.1:1/x"}, 1},
+		"for people":         {[]string{"--log-format", "text", "--database-url", "postgres://u:pa55word@127.0.0.1:1/x"}, 0},
+		"a bad setting":      {[]string{"--env", "prod"}, 1},
+		"it too, for people": {[]string{"--log-format", "text", "--env", "prod"}, 0},
+		"an open door":       {[]string{"--listen", "0.0.0.0:0"}, 1},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"serve", "--listen", "127.0.0.1:0"}, test.args...), cleanEnviron(), &out)
+		if err == nil {
+			t.Fatalf("%s: it started", name)
+		}
+		lines := 0
+		for line := range strings.Lines(out.String()) {
+			var said struct{ Level, Error string }
+			if json.Unmarshal([]byte(line), &said) == nil && said.Level == "ERROR" && said.Error == err.Error() {
+				lines++
+			}
+		}
+		if lines != test.lines || strings.Count(out.String(), "ERROR") != test.lines {
+			t.Errorf("%s: not %d lines say %q:\n%s", name, test.lines, err, out.String())
+		}
+	}
+}

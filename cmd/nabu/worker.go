@@ -51,12 +51,14 @@ allows, and gives the rest back.`,
 			return misused(fmt.Errorf("%s: --name must not be longer than %d bytes", c.CommandPath(), domain.MaxTaskWorker))
 		}
 		cfg, _, err := loadConfig(c.Flags(), environ)
-		if err != nil {
-			return err
+		log := newLog(cfg, c.OutOrStdout())
+		if err == nil {
+			w := working{config: cfg, environ: environ, log: log}
+			w.wanted = worker.Config{Name: workerName(*name), Concurrency: *concurrency, Once: *once}
+			err = w.run(c.Context())
 		}
-		w := working{config: cfg, environ: environ, log: newLog(cfg, c.OutOrStdout())}
-		w.wanted = worker.Config{Name: workerName(*name), Concurrency: *concurrency, Once: *once}
-		return w.run(c.Context())
+		logEnd(log, err)
+		return err
 	}
 	return c
 }
