@@ -2,6 +2,7 @@ package reactors
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -206,9 +207,28 @@ func (r *reports) send(ctx context.Context, queue domain.QueueID, flights []flig
 func (r *reports) landed(f flight, version int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.tellDropped(f)
 	f.of.version, f.of.base, f.of.flying = version, max(f.of.base, f.Cursor), false
 	r.size -= len(f.Attempts)
 	r.changed.Broadcast()
+}
+
+// tellDropped logs what a report gives up for good, in one line however much it is.
+func (r *reports) tellDropped(f flight) {
+	dropped, reason := 0, ""
+	for _, a := range f.Attempts {
+		if a.Outcome == domain.DeliveryDropped {
+			dropped++
+			reason = a.Error
+			if reason == "" {
+				reason = "status " + strconv.Itoa(a.Status)
+			}
+		}
+	}
+	if dropped > 0 {
+		r.Log.Info("deliveries are given up", "subscription", f.Subscription,
+			"queue", f.of.queue.Name, "project", f.of.queue.Project, "reason", reason, "dropped", dropped)
+	}
 }
 
 // renew looks at subscriptions whose reports were refused. Those that stand where they

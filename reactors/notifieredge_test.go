@@ -1,6 +1,9 @@
 package reactors_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,4 +96,39 @@ func TestAFailedAttemptIsReportedBeforeTheNext(t *testing.T) {
 		}
 	}
 	h.sound()
+}
+
+// TestWhatIsGivenUpIsLogged: with subscription, queue, reason and how many, in no more lines
+// than there are reports.
+func TestWhatIsGivenUpIsLogged(t *testing.T) {
+	h, r := newHouse(t), newReceiver(t)
+	r.answer = func(c call, w http.ResponseWriter, _ *http.Request) {
+		if c.path == "/gone" {
+			w.WriteHeader(http.StatusGone)
+		}
+	}
+	gone, fine := h.subscriber("q", r.URL+"/gone", ""), h.subscriber("q", r.URL+"/fine", "")
+	var log bytes.Buffer
+	_, end := h.notifier(func(cfg *reactors.NotifierConfig) { cfg.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
+	h.postBodies("q", `1`, `2`, `3`)
+	h.eventually("all is reported", func() bool { return len(h.attempts(gone)) == 3 && len(h.attempts(fine)) == 3 })
+	end()
+	total := 0
+	for text := range strings.Lines(log.String()) {
+		var line struct {
+			Level, Msg, Subscription, Queue, Project, Reason string
+			Dropped                                          int
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil || line.Msg != "deliveries are given up" {
+			continue
+		}
+		total += line.Dropped
+		if line.Level != "INFO" || line.Subscription != gone.String() || line.Queue != "q" || line.Project != queue("q").Project ||
+			!strings.Contains(line.Reason, "410") || line.Dropped == 0 {
+			t.Errorf("the line is %s", text)
+		}
+	}
+	if total != 3 {
+		t.Errorf("%d of 3 are told in\n%s", total, log.String())
+	}
 }
