@@ -60,6 +60,20 @@ func (c config) ways() ways {
 	return w
 }
 
+// named are the ways with a name by which PostgreSQL's own views tell nabus apart (of 63
+// bytes, the others are cut off), unless the operator gives them another.
+func (w ways) named(cfg config, environ environment) (_ ways, err error) {
+	if environ.get("PGAPPNAME") != "" {
+		return w, nil
+	}
+	for _, url := range []*string{&w.app, &w.owner} {
+		if *url, err = postgres.WithDefault(*url, "application_name", "nabu "+cfg.Listen); err != nil {
+			return w, misconfigured(err)
+		}
+	}
+	return w, nil
+}
+
 // explain says by which setting a connection did not come about, or what a role lacks that
 // it should have.
 func (w ways) explain(key string, err error) error {

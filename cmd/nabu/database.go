@@ -59,6 +59,9 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	} else {
 		log.Info("using PostgreSQL", "database", postgres.Redact(w.app))
 	}
+	if w, err = w.named(cfg, environ); err != nil {
+		return d, err
+	}
 	// Before the first step of the schema, so that a start that must fail changes nothing.
 	if err := w.logIn(ctx); err != nil {
 		return d, err
@@ -66,7 +69,7 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	if err := migrations.Up(ctx, w.owner); err != nil {
 		return d, w.explain(w.ownerKey, err)
 	}
-	if err := d.openPools(w.app, cfg, log); err != nil {
+	if err := d.openPools(w, cfg, log); err != nil {
 		return d, misconfigured(err)
 	}
 	return d, w.explain(w.appKey, inspect(ctx, d.read, log))
@@ -74,17 +77,17 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 
 // openPools opens the pools. A way around a pooler can be there while the pooler is away, so
 // each way has a presence of its own.
-func (d *database) openPools(app string, cfg config, log *slog.Logger) (err error) {
-	presence := postgres.NewPresence(app, log)
+func (d *database) openPools(w ways, cfg config, log *slog.Logger) (err error) {
+	presence := postgres.NewPresence(w.app, log)
 	if d.write, err = presence.OpenWriter(answerPatience); err != nil {
 		return err
 	}
 	if d.read, err = presence.OpenImpatient(cfg.MaxConnections-1-directConnections-bellConnections, answerPatience); err != nil {
 		return err
 	}
-	d.directURL = app
+	d.directURL = w.app
 	if cfg.DirectDatabaseURL != "" {
-		d.directURL = cfg.DirectDatabaseURL
+		d.directURL = w.owner
 		presence = postgres.NewPresence(d.directURL, log)
 	}
 	d.direct, err = presence.OpenImpatient(directConnections, answerPatience)

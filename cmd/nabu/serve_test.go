@@ -246,7 +246,17 @@ func TestServeWithAnOwnDatabase(t *testing.T) {
 
 	two := start(t, "--database-url", app, "--direct-database-url", owner)
 	two.call("POST", "/v2/queues/orders/messages", `{"messages": [{"ttl": 300, "body": 1}]}`, 201)
+	sessions := adminOf(t, server, postgres.Database)
+	named := `SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'nabu\_%' AND application_name = 'nabu 127.0.0.1:0'`
+	if number(t, sessions, named) == 0 {
+		t.Error("PostgreSQL is not told which nabu it is")
+	}
 	two.end()
+	mine := start(t, "--database-url", app+"&application_name=mine", "--direct-database-url", owner+"&application_name=mine")
+	if n := number(t, sessions, named); n > 0 || number(t, sessions, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mine'`) == 0 {
+		t.Errorf("with a name of the operator's %d sessions have nabu's", n)
+	}
+	mine.end()
 	if strings.Contains(two.logged(), "WARN") {
 		t.Errorf("with two roles nabu warns:\n%s", two.logged())
 	}

@@ -65,6 +65,18 @@ func With(url string, changes map[string]string) (string, error) {
 	return s.String(), nil
 }
 
+// WithDefault is the connection string with a setting that holds unless it has one already.
+func WithDefault(url, key, value string) (string, error) {
+	s, err := parse(url)
+	if err != nil {
+		return "", err
+	}
+	if _, given := s[key]; !given {
+		s[key] = value
+	}
+	return s.String(), nil
+}
+
 // Address is where the first host of a connection string listens, as net.Dial takes it.
 func Address(url string) (network, address string, err error) {
 	s, err := parse(url)
