@@ -15,6 +15,9 @@ TORTURE  ?= 10m
 # The Python that has OpenStack's clients for make test-clients.
 PYTHON := /usr/bin/python3
 
+# What git calls this commit; empty where there is no git, or only that of a folder above.
+DESCRIBED = $(shell test -e .git && git describe --tags --always --dirty 2>/dev/null)
+
 # PostgreSQL's programs, where nabu looks for them first of all.
 INITDB := $(firstword $(shell command -v initdb 2>/dev/null) $(wildcard \
 	$(NABU_PG_BIN)/initdb \
@@ -43,7 +46,7 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/nabu
-	$(GO) build -trimpath -o bin/nabu ./cmd/nabu
+	$(GO) build -trimpath $(if $(DESCRIBED),-ldflags "-X main.described=$(DESCRIBED)") -o bin/nabu ./cmd/nabu
 
 run: build $(if $(findstring database-url,$(ARGS))$(NABU_DATABASE_URL),,postgres) ## build and serve, with $(ARGS)
 	bin/nabu serve $(ARGS)

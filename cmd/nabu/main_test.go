@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,33 @@ func TestHelpIsAboutTheCommand(t *testing.T) {
 		if strings.Contains(out.String(), "  "+flag+" ") != shown {
 			t.Errorf("%s is shown: %v, in:\n%s", flag, !shown, out.String())
 		}
+	}
+}
+
+// TestTheVersionIsWhatGitCallsIt, where somebody has said it.
+func TestTheVersionIsWhatGitCallsIt(t *testing.T) {
+	info := &debug.BuildInfo{GoVersion: "go1.26", Main: debug.Module{Version: "(devel)"}}
+	for described, want := range map[string]string{"": "nabu (devel) go1.26", "v1.2-3-gabc": "nabu v1.2-3-gabc go1.26"} {
+		if got := versionOf(described, info); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}
+
+// TestMakeSaysWhatGitCallsIt: the linker gets the name that git has for the commit.
+func TestMakeSaysWhatGitCallsIt(t *testing.T) {
+	if _, err := os.Stat("../../.git"); err != nil {
+		t.Skip("there is no git here")
+	}
+	commit, err := exec.Command("git", "describe", "--tags", "--always").Output()
+	if err != nil {
+		t.Skip("git says nothing of this commit")
+	}
+	c := exec.Command("make", "-n", "build")
+	c.Dir = "../.."
+	out, err := c.CombinedOutput()
+	if want := "-X main.described=" + strings.TrimSpace(string(commit)); err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("make build does not say %s: %v, %s", want, err, out)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -114,12 +115,20 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// version is what the Go tools noted about this build.
+// described is what git calls the commit. make build has the linker write it, where there is
+// git; empty: nobody has said it.
+var described string
+
+// version is what make and the Go tools noted about this build.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "nabu (unknown build)"
 	}
+	return versionOf(described, info)
+}
+
+func versionOf(described string, info *debug.BuildInfo) string {
 	commit := ""
 	for _, s := range info.Settings {
 		switch {
@@ -129,5 +138,5 @@ func version() string {
 			commit += " with changes"
 		}
 	}
-	return fmt.Sprintf("nabu %s%s %s", info.Main.Version, commit, info.GoVersion)
+	return fmt.Sprintf("nabu %s%s %s", cmp.Or(described, info.Main.Version), commit, info.GoVersion)
 }
