@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,8 +28,9 @@ history adds up to are printed, and the exit code is 1 if there are any.
 Without database_url the private PostgreSQL is used: that of a running nabu serve, or one
 started for this.`
 
-// replayConnections are one to write with and one to read the history with.
-const replayConnections = 2
+// replayConnections are one to write with, one to read the history with and one to look up
+// what queues are called.
+const replayConnections = 3
 
 func newReplay(environ environment) *cobra.Command {
 	c := &cobra.Command{
@@ -106,13 +109,14 @@ func namedProjections(names []string) (chosen []projections.Projection, err erro
 func checkReadModels(ctx context.Context, checking projections.Checking, out io.Writer, f form) error {
 	n := 0
 	found := []projections.Difference{}
+	names := queueNames{db: checking.DB, known: map[int64]string{}}
 	checking.Found = func(d projections.Difference) error {
 		n++
 		if f == asJSON {
 			found = append(found, d)
 			return nil
 		}
-		_, err := fmt.Fprintln(out, describe(d))
+		_, err := fmt.Fprintln(out, describe(d, names.of(ctx, d)))
 		return err
 	}
 	if err := checking.Run(ctx); err != nil {
@@ -132,9 +136,41 @@ func checkReadModels(ctx context.Context, checking projections.Checking, out io.
 // maxShown is how much of a value is printed, in characters.
 const maxShown = 60
 
-// describe is a difference in one line.
-func describe(d projections.Difference) string {
-	head := d.Table + " (" + values(d.Key, " ") + "): "
+// queueNames finds what queues are called whose numbers stand in read models.
+type queueNames struct {
+	db    *sql.DB
+	known map[int64]string // by number; empty: nobody knows
+}
+
+// of is what the queue of a row is called; empty if the row has none, or nobody knows.
+func (q queueNames) of(ctx context.Context, d projections.Difference) string {
+	// Where the first column is another, such as the project, the queue stands there by name.
+	if len(d.Key) == 0 || d.Key[0].Column != "queue" || d.Key[0].Text == nil {
+		return ""
+	}
+	number, err := strconv.ParseInt(*d.Key[0].Text, 10, 64)
+	if err != nil {
+		return ""
+	}
+	name, known := q.known[number]
+	if !known {
+		var project, queue string
+		// It only helps to read the line: without an answer the number has to do.
+		if q.db.QueryRowContext(ctx, `SELECT project, name FROM queues WHERE number = $1`, number).Scan(&project, &queue) == nil {
+			name = queue + " of project " + project
+		}
+		q.known[number] = name
+	}
+	return name
+}
+
+// describe is a difference in one line. queue is what its queue is called, if that is known.
+func describe(d projections.Difference, queue string) string {
+	head := d.Table + " (" + values(d.Key, " ")
+	if queue != "" {
+		head += "; the queue is " + escaped(queue)
+	}
+	head += "): "
 	switch {
 	case len(d.Live) == 0:
 		return head + "missing; the history has " + values(d.Folded, "=")
@@ -156,12 +192,17 @@ func values(all []projections.Value, between string) string {
 	return strings.Join(words, ", ")
 }
 
+// escaped is a text that changes neither line nor terminal.
+func escaped(text string) string {
+	return strings.NewReplacer("\n", `\n`, "\r", `\r`, "\x1b", `\x1b`).Replace(text)
+}
+
 // shown is a value on one line, cut where it is long.
 func shown(v projections.Value) string {
 	if v.Text == nil {
 		return "NULL"
 	}
-	text := []rune(strings.NewReplacer("\n", `\n`, "\r", `\r`, "\x1b", `\x1b`).Replace(*v.Text))
+	text := []rune(escaped(*v.Text))
 	if len(text) > maxShown {
 		return string(text[:maxShown]) + "…"
 	}

@@ -40,7 +40,7 @@ func TestReplayBesideARunningNabu(t *testing.T) {
 	tamper(t, data, `UPDATE messages SET ttl = 7 WHERE place = (SELECT min(place) FROM messages)`)
 	out, err := replay(t, data, "--check")
 	if err == nil || exitCode(err) != exitFailure || strings.Count(out, "\n") != 1 ||
-		!strings.HasPrefix(out, "messages (queue ") || !strings.Contains(out, "ttl is 7, the history has 3600") {
+		!strings.HasPrefix(out, "messages (queue ") || !strings.Contains(out, "; the queue is ") || !strings.Contains(out, " of project ") || !strings.Contains(out, "ttl is 7, the history has 3600") {
 		t.Errorf("a check of what was changed says %q, %v", out, err)
 	}
 	out, err = replay(t, data, "--check", "-o", "json")
