@@ -32,10 +32,10 @@ func newServe(environ environment) *cobra.Command {
 	addSettings(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, _, err := loadConfig(c.Flags(), environ)
-		log := quieten(newLog(cfg, c.OutOrStdout()))
+		log := newLog(cfg, c.OutOrStdout())
 		if err == nil {
 			tuneCollector(environ)
-			err = serve(c.Context(), cfg, environ, log)
+			err = serve(c.Context(), cfg, environ, quieten(log))
 		}
 		logEnd(log, err)
 		return err
