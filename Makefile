@@ -9,6 +9,8 @@ ARGS     ?=
 TESTFLAGS ?=
 # The clients of make demo: openstack or curl; empty: curl where OpenStack's are missing.
 CLIENTS  ?=
+# Tests that are not about the way to the database, and take their time.
+ANY_WAY  := TheWire|Hostile|Upstream|Stranger|EveryCallOfTheDriver|AFoldOfTheHistory
 # How long make torture takes, all faults together.
 TORTURE  ?= 10m
 
@@ -62,13 +64,13 @@ test: deps ## run every test, on private PostgreSQL servers
 	echo "make test: all passed after $$(($$(date +%s) - begun)) s"
 
 test-replicas: deps ## run the tests of the API with three replicas on one database
-	NABU_TEST_REPLICAS=3 $(GO) test -shuffle=on -timeout=10m $(TESTFLAGS) ./http
+	NABU_TEST_REPLICAS=3 $(GO) test -shuffle=on -timeout=10m -skip 'TheWire|Upstream' $(TESTFLAGS) ./http
 
 test-pgbouncer: deps pgbouncer ## run the tests that use a database through pgbouncer
 	@pgbouncer=$$(command -v pgbouncer || ls /usr/sbin/pgbouncer 2>/dev/null); \
 	test -n "$$pgbouncer" || { echo "make test-pgbouncer: SKIPPED, there is no pgbouncer on this machine"; exit 0; }; \
 	echo "through $$pgbouncer, in transaction mode"; \
-	NABU_TEST_PGBOUNCER=$$pgbouncer $(GO) test -shuffle=on -timeout=10m $(TESTFLAGS) \
+	NABU_TEST_PGBOUNCER=$$pgbouncer $(GO) test -shuffle=on -timeout=10m -skip '$(ANY_WAY)' $(TESTFLAGS) \
 		./internal/pgtest ./projections ./commands ./reactors ./http
 
 torture: deps ## kill, stop and starve everything nabu needs, for $(TORTURE)
