@@ -142,6 +142,18 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 		c.PrintErr(nothing)
 		return nil
 	}
+	if err := a.walk(ctx, db, p, head, last); err != nil {
+		return err
+	}
+	if p.printed == 0 && !a.follow && ctx.Err() == nil {
+		c.PrintErr(nothing)
+	}
+	return nil
+}
+
+// walk prints the events up to the last position that was asked for (0: any), or follows them
+// without end.
+func (a *eventsAsked) walk(ctx context.Context, db *sql.DB, p *eventPrinter, head eventstore.Head, last int64) (err error) {
 	for {
 		a.Upto = head.Position
 		if last > 0 {
@@ -157,9 +169,6 @@ func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p 
 		}
 		a.After = max(a.After, a.Upto)
 		if !a.follow || last > 0 && a.After >= last {
-			if p.printed == 0 {
-				c.PrintErr(nothing)
-			}
 			return nil
 		}
 		if err := p.out.Flush(); err != nil {
