@@ -123,6 +123,6 @@ func (c *Catalogue) Languages() []string {
 	return append([]string{English}, languages...)
 }
 
-// Services are those of the catalogue, in the order in which they were added. They are not to be
-// changed.
+// Services are those of the catalogue, in the order in which they were added. What they hold is
+// the catalogue's own: it is not to be changed.
 func (c *Catalogue) Services() []CatalogueService { return slices.Clone(c.services) }

@@ -64,9 +64,13 @@ func newMigrateStatus(environ environment) *cobra.Command {
 			if err != nil {
 				return w.explain(w.ownerKey, err)
 			}
-			stale, is := errors.AsType[*projections.StaleError](migrations.CheckFit(ctx, w.owner))
-			if !is {
+			err = migrations.CheckFit(ctx, w.owner)
+			stale, is := errors.AsType[*projections.StaleError](err)
+			switch {
+			case err == nil:
 				stale = &projections.StaleError{}
+			case !is:
+				return w.explain(w.ownerKey, err)
 			}
 			return showSteps(c.OutOrStdout(), *form, steps, stale.Projections)
 		})
