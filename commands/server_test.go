@@ -288,7 +288,7 @@ func (w *eventWalk) batch() {
 	w.watch.now = w.watch.now.Add(10 * time.Second)
 	now := w.watch.now
 	w.watch.mu.Unlock()
-	at := now.Add(time.Microsecond) // a batch of another command comes before
+	var at time.Time // of the batch
 	var cmds, frees, adds []func() error
 	var checks []func()
 	for range rapid.IntRange(1, 4).Draw(w.rt, "commands") {
@@ -321,6 +321,7 @@ func (w *eventWalk) batch() {
 			w.rt.Fatal(err)
 		}
 	}
+	at = w.historyAfter(w.head() - 1)[0].RecordedAt
 	for _, step := range append(frees, adds...) {
 		_ = step()
 	}
