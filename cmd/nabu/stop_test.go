@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,8 +135,12 @@ func TestStoppedUnderLoadNabuLosesNothing(t *testing.T) {
 // TestAHangupStopsNabuAsSIGTERMDoes, and the log names it.
 func TestAHangupStopsNabuAsSIGTERMDoes(t *testing.T) {
 	t.Parallel()
-	data := newDataDir(t)
-	nabu := serveProgram(t, "--data-dir", data)
+	// Who runs the tests under nohup has them inherit that hangups are ignored. What is
+	// caught here is not ignored in what is started from here.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	nabu := serveProgram(t, "--data-dir", newDataDir(t))
 	if err := syscall.Kill(nabu.PID(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
