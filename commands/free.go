@@ -18,12 +18,16 @@ type freeState struct {
 func (f *freeState) knownAt(now time.Time) bool { return f.Until.IsZero() || now.Before(f.Until) }
 
 // serves tells whether so many free messages are known at a time, or all that there are.
-// Those that have expired are taken out.
+// No more than the first that are wanted are looked at: if one of them has expired, all that
+// have are taken out.
 func (f *freeState) serves(want int, now time.Time) bool {
 	if f == nil || !f.knownAt(now) {
 		return false
 	}
-	f.Messages = slices.DeleteFunc(f.Messages, func(m domain.Message) bool { return !m.Expires.After(now) })
+	expired := func(m domain.Message) bool { return !m.Expires.After(now) }
+	if slices.ContainsFunc(f.Messages[:min(want, len(f.Messages))], expired) {
+		f.Messages = slices.DeleteFunc(f.Messages, expired)
+	}
 	return f.Beyond == 0 || len(f.Messages) >= want
 }
 
@@ -90,25 +94,40 @@ func (f *freeState) add(m domain.Message) {
 	if f.Beyond > 0 && m.Place >= f.Beyond {
 		return
 	}
-	i, there := slices.BinarySearchFunc(f.Messages, m.Place, func(m domain.Message, place domain.Place) int {
-		return cmp.Compare(m.Place, place)
-	})
-	if !there {
+	if i, there := f.find(m.Place); !there {
 		f.Messages = slices.Insert(f.Messages, i, m)
 	}
 }
 
-func (f *freeState) remove(n int, place func(int) domain.Place) (removed []domain.Message) {
-	gone := make(map[domain.Place]bool, n)
-	for i := range n {
-		gone[place(i)] = true
-	}
-	f.Messages = slices.DeleteFunc(f.Messages, func(m domain.Message) bool {
-		if gone[m.Place] {
-			removed = append(removed, m)
-		}
-		return gone[m.Place]
+// find tells where the message at a place is, or would be.
+func (f *freeState) find(place domain.Place) (i int, there bool) {
+	return slices.BinarySearchFunc(f.Messages, place, func(m domain.Message, place domain.Place) int {
+		return cmp.Compare(m.Place, place)
 	})
+}
+
+// remove takes out those of some messages that are known. Most often they are the first, or
+// none: what is deleted was claimed before.
+func (f *freeState) remove(n int, place func(int) domain.Place) (removed []domain.Message) {
+	var at []int
+	for i := range n {
+		if i, there := f.find(place(i)); there {
+			at = append(at, i)
+		}
+	}
+	slices.Sort(at)
+	at = slices.Compact(at)
+	for _, i := range at {
+		removed = append(removed, f.Messages[i])
+	}
+	if last := len(at) - 1; last < 0 || at[last] == last {
+		clear(f.Messages[:len(at)])
+		f.Messages = f.Messages[len(at):]
+		return removed
+	}
+	for _, i := range slices.Backward(at) {
+		f.Messages = slices.Delete(f.Messages, i, i+1)
+	}
 	return removed
 }
 

@@ -2,9 +2,11 @@ package projections_test
 
 import (
 	"testing"
+	"time"
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/pgarray"
 	"nabu/projections"
 )
 
@@ -31,5 +33,51 @@ func TestWhichQueuesHideDelayedMessages(t *testing.T) {
 	list.IncludeDelayed = true
 	if got := h.list(list); len(got) != 1 {
 		t.Error("a delayed message is not shown to who asks for it")
+	}
+}
+
+// TestClaimsOfOtherQueuesCostNothing: what is asked of one queue does not walk over the
+// claims of all others, also where nearly all are one other queue's.
+func TestClaimsOfOtherQueuesCostNothing(t *testing.T) {
+	h := newHouse(t)
+	h.create("quiet", `{}`)
+	h.create("busy", `{}`)
+	if _, err := h.db.Exec(`
+INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
+SELECT (SELECT number FROM queues WHERE name = 'busy'), gen_random_uuid(), n, 3600, $1::timestamptz,
+    $1::timestamptz + make_interval(secs => 3600 + n), 1, ARRAY[n]
+FROM generate_series(1, 20000) AS n`, h.now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.Exec(`ANALYZE claims`); err != nil {
+		t.Fatal(err)
+	}
+	var quiet int64
+	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'quiet'`).Scan(&quiet); err != nil {
+		t.Fatal(err)
+	}
+	nothing := []int64(nil)
+	for name, asked := range map[string]struct {
+		statement string
+		args      []any
+	}{
+		"stats": {`SELECT * FROM queue_stats($1, 'quiet', $2)`, []any{h.project, h.now}},
+		"claims": {
+			`SELECT * FROM load_messages(NULL, NULL, $1, $2, $2, $3, $2, $3, $2, $2, $3, $4, $5, $5, $6, $7, $8, 1000, 10)`,
+			[]any{
+				h.now, pgarray.BigInts(nothing), pgarray.UUIDs(nil), pgarray.BigInts([]int64{quiet}), pgarray.BigInts([]int64{0}),
+				pgarray.Times([]time.Time{h.now}), pgarray.Ints([]int{10}), pgarray.Ints([]int{0}),
+			},
+		},
+	} {
+		for range 10 { // catalogues are read, and plans are made that stay
+			h.blocks(asked.statement, asked.args)
+		}
+		if cost := h.blocks(asked.statement, asked.args); cost > 60 {
+			t.Errorf("%s: %d blocks", name, cost)
+		}
+	}
+	if after, known, err := h.views.NextFree(t.Context(), h.id("quiet")); err != nil || known {
+		t.Errorf("something is free after %v: %v", after, err)
 	}
 }
