@@ -36,12 +36,13 @@ func TestWhichQueuesHideDelayedMessages(t *testing.T) {
 	}
 }
 
-// TestClaimsOfOtherQueuesCostNothing: what is asked of one queue does not walk over the
-// claims of all others, also where nearly all are one other queue's.
-func TestClaimsOfOtherQueuesCostNothing(t *testing.T) {
+// TestWhatIsAskedOfAQueueCostsTheSame: it does not walk over the claims of all others, also
+// where nearly all are one other queue's, nor over the queue's own messages.
+func TestWhatIsAskedOfAQueueCostsTheSame(t *testing.T) {
 	h := newHouse(t)
 	h.create("quiet", `{}`)
 	h.create("busy", `{}`)
+	h.create("full", `{}`)
 	if _, err := h.db.Exec(`
 INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
 SELECT (SELECT number FROM queues WHERE name = 'busy'), gen_random_uuid(), n, 3600, $1::timestamptz,
@@ -49,7 +50,19 @@ SELECT (SELECT number FROM queues WHERE name = 'busy'), gen_random_uuid(), n, 36
 FROM generate_series(1, 20000) AS n`, h.now); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.db.Exec(`ANALYZE claims`); err != nil {
+	if _, err := h.db.Exec(`
+INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
+SELECT CASE WHEN n <= 20000 THEN (SELECT number FROM queues WHERE name = 'full') ELSE 1000 + n % 500 END, n * 65536, gen_random_uuid(), 'c', 3600, $1::timestamptz,
+    $1::timestamptz, $1::timestamptz + make_interval(secs => 3600), 'x'
+FROM generate_series(1::bigint, 30000) AS n`, h.now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.Exec(`
+INSERT INTO message_counts (queue, after, upto, messages)
+SELECT number, 0, 20000 * 65536, 20000 FROM queues WHERE name = 'full'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.Exec(`ANALYZE claims, messages`); err != nil {
 		t.Fatal(err)
 	}
 	var quiet int64
@@ -62,6 +75,9 @@ FROM generate_series(1, 20000) AS n`, h.now); err != nil {
 		args      []any
 	}{
 		"stats": {`SELECT * FROM queue_stats($1, 'quiet', $2)`, []any{h.project, h.now}},
+		"stats of many messages": {
+			`SELECT total, oldest_at, newest_at FROM queue_stats($1, 'full', $2)`, []any{h.project, h.now},
+		},
 		"claims": {
 			`SELECT * FROM load_messages(NULL, NULL, $1, $2, $2, $3, $2, $3, $2, $2, $3, $4, $5, $5, $6, $7, $8, 1000, 10)`,
 			[]any{

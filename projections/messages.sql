@@ -335,7 +335,7 @@ CREATE FUNCTION sweep_messages(
 ) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_sort = off SET enable_material = off AS $$
 DECLARE
     r record;
 BEGIN
@@ -465,7 +465,9 @@ $$;
 -- How many messages a queue has at a time, exactly: by what is kept count of, by what was
 -- posted since that was last moved on, and without what has expired or ended since the
 -- last sweep; how many of them claims hold; and which stand at its ends. No row: no such
--- queue. As in load_messages, rows are looked up by the keys.
+-- queue. As in load_messages, rows are looked up by the keys. What has expired is wanted in
+-- the order of its expiry for the sake of that index alone: few messages have, of all queues,
+-- and a queue may have a million that have not.
 CREATE FUNCTION queue_stats(
     of_project text, of_name text, at timestamptz
 ) RETURNS TABLE (
@@ -489,7 +491,10 @@ BEGIN
     SELECT n.messages, n.upto INTO counted, uncounted_after FROM message_counts n WHERE n.queue = the_queue;
     total := coalesce(counted, 0)
         + (SELECT count(*) FROM messages m WHERE m.queue = the_queue AND m.place > greatest(gone, coalesce(uncounted_after, 0)))
-        - (SELECT count(*) FROM messages m WHERE m.expires_at <= at AND m.queue = the_queue AND m.place > gone);
+        - (SELECT count(*) FROM (
+            SELECT FROM messages m
+            WHERE m.expires_at <= at AND m.queue = the_queue AND m.place > gone
+            ORDER BY m.expires_at) AS expired);
     SELECT coalesce(sum(c.held), 0) INTO claimed
     FROM claims c
     WHERE c.queue = the_queue AND c.ends_at > at AND c.place > gone AND NOT c.released;
