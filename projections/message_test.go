@@ -52,8 +52,9 @@ FROM generate_series(1, 20000) AS n`, h.now); err != nil {
 	}
 	if _, err := h.db.Exec(`
 INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
-SELECT CASE WHEN n <= 20000 THEN (SELECT number FROM queues WHERE name = 'full') ELSE 1000 + n % 500 END, n * 65536, gen_random_uuid(), 'c', 3600, $1::timestamptz,
-    $1::timestamptz, $1::timestamptz + make_interval(secs => 3600), 'x'
+SELECT CASE WHEN n <= 20000 THEN (SELECT number FROM queues WHERE name = 'full') ELSE 1000 + n % 500 END,
+    n * 65536, gen_random_uuid(), 'c', 3600, $1::timestamptz, $1::timestamptz,
+    $1::timestamptz + make_interval(secs => 3600), 'x'
 FROM generate_series(1::bigint, 30000) AS n`, h.now); err != nil {
 		t.Fatal(err)
 	}
