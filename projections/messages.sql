@@ -100,7 +100,8 @@ $$;
 -- special case. "held" are messages whose claim, count or life has changed. All rows that
 -- change alike are one statement. It finds them by key in a subquery and then goes to where
 -- they stand: a join with them, or a list of keys, may be planned as a walk over the table,
--- by statistics of a moment when it was nearly empty, and the plan is kept.
+-- by statistics of a moment when it was nearly empty, and the plan is kept. It is generic, as
+-- in all that a batch calls: left alone, PostgreSQL plans some of these for each claim.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_keys uuid[], posted_bodies text[], posted_times timestamptz[],
