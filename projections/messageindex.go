@@ -52,12 +52,8 @@ func applyToMessageIndex(ctx context.Context, tx eventstore.Tx, history []events
 		for i, e := range events {
 			messages[i], positions[i] = e.message, e.position
 		}
-		// An operator may have set the consumer back: what is there stays.
-		if _, err := tx.ExecContext(ctx, `
-INSERT INTO message_events (message, position)
-SELECT * FROM unnest($1::bigint[], $2::bigint[])
-ON CONFLICT DO NOTHING`, pgarray.BigInts(messages), pgarray.BigInts(positions)); err != nil {
-			return fmt.Errorf("index messages: %w", err)
+		if err := call(ctx, tx, "index_messages", []any{pgarray.BigInts(messages), pgarray.BigInts(positions)}); err != nil {
+			return err
 		}
 	}
 	if len(ranges) == 0 {

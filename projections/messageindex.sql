@@ -17,3 +17,14 @@ CREATE TABLE message_ranges (
     position bigint NOT NULL,
     CONSTRAINT message_ranges_pkey PRIMARY KEY (queue, last, first, position)
 );
+
+-- Adds rows to message_events. Those of a slice of the feed are new unless an operator has
+-- set the consumer back, and looking for each of them first would double what they cost.
+CREATE FUNCTION index_messages(messages bigint[], positions bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO message_events (message, position) SELECT * FROM unnest(messages, positions);
+EXCEPTION WHEN unique_violation THEN
+    INSERT INTO message_events (message, position) SELECT * FROM unnest(messages, positions) ON CONFLICT DO NOTHING;
+END
+$$;
