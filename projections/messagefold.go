@@ -56,12 +56,17 @@ type heldRow struct {
 
 // claimRow is what has become of a claim.
 type claimRow struct {
+	claimChange
+	id       domain.ClaimID
+	created  bool // within the slice
+	place    domain.Place
+	messages []domain.ClaimedMessage // that it was created with
+}
+
+// claimChange is what may have changed alike in several claims of a queue.
+type claimChange struct {
 	queue   int64
-	id      domain.ClaimID
-	created bool // within the slice
-	place   domain.Place
-	places  []byte // as the text of an array
-	ttl     int    // 0: as it was
+	ttl     int // 0: as it was
 	renewed time.Time
 	ends    time.Time // zero: as it was
 	held    int       // if not created: how much it has changed
@@ -129,7 +134,7 @@ func (c *messageChange) hold(queue int64, place domain.Place) *heldRow {
 func (c *messageChange) claim(queue int64, id domain.ClaimID) *claimRow {
 	row := c.claimsBy[id]
 	if row == nil {
-		row = &claimRow{queue: queue, id: id}
+		row = &claimRow{claimChange: claimChange{queue: queue}, id: id}
 		c.claimsBy[id] = row
 		c.claims = append(c.claims, row)
 	}
@@ -141,19 +146,14 @@ func (c *messageChange) claimed(recorded eventstore.RecordedEvent, e domain.Mess
 	claim := c.claim(e.Number, e.Claim)
 	claim.created, claim.place = true, domain.PlaceOf(recorded.Position, 0)
 	claim.ttl, claim.renewed, claim.ends, claim.held = e.TTL, at, life.End(at), len(e.Messages)
-	claim.places = append(claim.places, '{')
-	for i, m := range e.Messages {
-		if i > 0 {
-			claim.places = append(claim.places, ',')
-		}
-		claim.places = strconv.AppendInt(claim.places, int64(m.Place), 10)
+	claim.messages = e.Messages
+	for _, m := range e.Messages {
 		row := c.hold(e.Number, m.Place)
 		if e.Counted {
 			row.count++
 		}
 		row.take(e.Claim, life, m.Extended, at)
 	}
-	claim.places = append(claim.places, '}')
 }
 
 func (row *heldRow) take(claim domain.ClaimID, life domain.ClaimLife, extended bool, at time.Time) {
@@ -211,19 +211,58 @@ func (c *messageChange) args() []any {
 	args = append(args, c.movedArgs()...)
 	args = append(args, c.heldArgs()...)
 	args = append(args, c.claimArgs()...)
-	return append(args, placedArgs(c.gone)...)
+	return append(args, c.goneArgs()...)
 }
 
-func (c *messageChange) heldArgs() []any {
-	n := len(c.held)
-	at, claims, ends := make([]placed, n), make([]uuid.UUID, n), make([]time.Time, n)
-	counts, ttls, expiries := make([]int, n), make([]int, n), make([]time.Time, n)
-	for i, row := range c.held {
-		at[i], claims[i], ends[i] = row.placed, row.claim, row.ends
-		counts[i], ttls[i], expiries[i] = row.count, row.ttl, row.expires
+// together gathers rows that change alike, in the order of first mention.
+func together[R any, K comparable](rows []R, how func(R) K) (groups [][]R) {
+	index := make(map[K]int, 1)
+	for _, row := range rows {
+		key := how(row)
+		i, known := index[key]
+		if !known {
+			i = len(groups)
+			index[key] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], row)
 	}
-	return append(placedArgs(at), pgarray.UUIDsOrNull(claims), pgarray.TimesOrNull(ends),
-		pgarray.Ints(counts), pgarray.Ints(ttls), pgarray.TimesOrNull(expiries))
+	return groups
+}
+
+// heldArgs are one element for all messages that change alike, with their places.
+func (c *messageChange) heldArgs() []any {
+	groups := together(c.held, func(row *heldRow) heldRow {
+		alike := *row
+		alike.place = 0
+		return alike
+	})
+	n := len(groups)
+	queues, claims, ends, places := make([]int64, n), make([]uuid.UUID, n), make([]time.Time, n), make([][]byte, n)
+	counts, ttls, expiries := make([]int, n), make([]int, n), make([]time.Time, n)
+	for i, rows := range groups {
+		row := rows[0]
+		queues[i], claims[i], ends[i] = row.queue, row.claim, row.ends
+		counts[i], ttls[i], expiries[i] = row.count, row.ttl, row.expires
+		places[i] = arrayText(rows, func(text []byte, row *heldRow) []byte { return strconv.AppendInt(text, int64(row.place), 10) })
+	}
+	return []any{
+		pgarray.BigInts(queues), pgarray.UUIDsOrNull(claims), pgarray.TimesOrNull(ends), pgarray.Ints(counts),
+		pgarray.Ints(ttls), pgarray.TimesOrNull(expiries), pgarray.Texts(places),
+	}
+}
+
+// arrayText is the text of an array whose elements need no quotes.
+func arrayText[E any](elements []E, add func(text []byte, e E) []byte) []byte {
+	text := make([]byte, 0, 2+20*len(elements))
+	text = append(text, '{')
+	for i, e := range elements {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = add(text, e)
+	}
+	return append(text, '}')
 }
 
 func (c *messageChange) claimArgs() []any {
@@ -236,33 +275,59 @@ func (c *messageChange) claimArgs() []any {
 		}
 	}
 	n := len(created)
-	places, texts := make([]domain.Place, n), make([][]byte, n)
+	ids, places, texts := make([]uuid.UUID, n), make([]domain.Place, n), make([][]byte, n)
 	for i, row := range created {
-		places[i], texts[i] = row.place, row.places
+		ids[i], places[i] = row.id, row.place
+		texts[i] = arrayText(row.messages, func(text []byte, m domain.ClaimedMessage) []byte {
+			return strconv.AppendInt(text, int64(m.Place), 10)
+		})
 	}
-	its, others := claimColumns(created), claimColumns(changed)
-	return []any{
-		its.queues, its.ids, pgarray.BigInts(places), its.ttls, its.renewed, its.ends, its.held, its.released,
+	its := claimColumns(created)
+	args := []any{
+		its.queues, pgarray.UUIDs(ids), pgarray.BigInts(places), its.ttls, its.renewed, its.ends, its.held, its.released,
 		pgarray.Texts(texts),
-		others.queues, others.ids, others.ttls, others.renewed, others.ends, others.held, others.released,
 	}
+	return append(args, changedClaimArgs(changed)...)
+}
+
+// changedClaimArgs are one element for all claims that change alike, with their ids.
+func changedClaimArgs(rows []*claimRow) []any {
+	groups := together(rows, func(row *claimRow) claimChange { return row.claimChange })
+	first, ids := make([]*claimRow, len(groups)), make([][]byte, len(groups))
+	for i, alike := range groups {
+		first[i] = alike[0]
+		ids[i] = arrayText(alike, func(text []byte, row *claimRow) []byte { return append(text, row.id.String()...) })
+	}
+	its := claimColumns(first)
+	return []any{its.queues, its.ttls, its.renewed, its.ends, its.held, its.released, pgarray.Texts(ids)}
 }
 
 // claimParams are claims column by column, as parameters.
-type claimParams struct{ queues, ids, ttls, renewed, ends, held, released []byte }
+type claimParams struct{ queues, ttls, renewed, ends, held, released []byte }
 
 func claimColumns(rows []*claimRow) claimParams {
 	n := len(rows)
-	queues, ids, ttls, held := make([]int64, n), make([]uuid.UUID, n), make([]int, n), make([]int, n)
+	queues, ttls, held := make([]int64, n), make([]int, n), make([]int, n)
 	renewed, ends, released := make([]time.Time, n), make([]time.Time, n), make([]int, n)
 	for i, row := range rows {
-		queues[i], ids[i], ttls[i], held[i] = row.queue, row.id, row.ttl, row.held
+		queues[i], ttls[i], held[i] = row.queue, row.ttl, row.held
 		renewed[i], ends[i], released[i] = row.renewed, row.ends, row.released
 	}
 	return claimParams{
-		pgarray.BigInts(queues), pgarray.UUIDs(ids), pgarray.Ints(ttls),
+		pgarray.BigInts(queues), pgarray.Ints(ttls),
 		pgarray.TimesOrNull(renewed), pgarray.TimesOrNull(ends), pgarray.Ints(held), pgarray.Ints(released),
 	}
+}
+
+// goneArgs are one element for each queue, with the places of its messages.
+func (c *messageChange) goneArgs() []any {
+	groups := together(c.gone, func(at placed) int64 { return at.queue })
+	queues, texts := make([]int64, len(groups)), make([][]byte, len(groups))
+	for i, its := range groups {
+		queues[i] = its[0].queue
+		texts[i] = arrayText(its, func(text []byte, at placed) []byte { return strconv.AppendInt(text, int64(at.place), 10) })
+	}
+	return []any{pgarray.BigInts(queues), pgarray.Texts(texts)}
 }
 
 func placedArgs(rows []placed) []any {

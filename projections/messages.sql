@@ -98,28 +98,28 @@ $$;
 -- Writes the last word of a slice of history on each message and claim. Rows are
 -- added first and taken away last, so one that comes and goes within the slice is no
 -- special case. "held" are messages whose claim, count or life has changed. All rows that
--- change alike are one statement. It finds them by key in a subquery and then goes to where
--- they stand: a join with them, or a list of keys, may be planned as a walk over the table,
--- by statistics of a moment when it was nearly empty, and the plan is kept. It is generic, as
--- in all that a batch calls: left alone, PostgreSQL plans some of these for each claim.
+-- change alike come together, their keys in an array as text, and are one statement. It
+-- finds them by key in a subquery and then goes to where they stand: a join with them, or a
+-- list of keys, may be planned as a walk over the table, by statistics of a moment when it
+-- was nearly empty, and the plan is kept. It is generic, as in all that a batch calls: left
+-- alone, PostgreSQL plans some of these for each claim.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_keys uuid[], posted_bodies text[], posted_times timestamptz[],
     moved_queues bigint[], moved_places bigint[], moved_ids uuid[], moved_clients text[], moved_ttls integer[],
     moved_times timestamptz[], moved_expiries timestamptz[], moved_keys uuid[], moved_bodies text[],
-    held_queues bigint[], held_places bigint[], held_claims uuid[], held_ends timestamptz[], held_counts integer[],
-    held_ttls integer[], held_expiries timestamptz[],
+    held_queues bigint[], held_claims uuid[], held_ends timestamptz[], held_counts integer[],
+    held_ttls integer[], held_expiries timestamptz[], held_places text[],
     claim_queues bigint[], claim_ids uuid[], claim_places bigint[], claim_ttls integer[], claim_times timestamptz[],
     claim_ends timestamptz[], claim_held integer[], claim_released integer[], claim_messages text[],
-    changed_queues bigint[], changed_claims uuid[], changed_ttls integer[], changed_times timestamptz[],
-    changed_ends timestamptz[], changed_held integer[], changed_released integer[],
-    gone_queues bigint[], gone_places bigint[]
+    changed_queues bigint[], changed_ttls integer[], changed_times timestamptz[], changed_ends timestamptz[],
+    changed_held integer[], changed_released integer[], changed_claims text[],
+    gone_queues bigint[], gone_places text[]
 ) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    h record;
     counted_after bigint;
     counted_upto bigint;
     uncounted bigint;
@@ -137,20 +137,16 @@ BEGIN
         FROM unnest(moved_queues, moved_places, moved_ids, moved_clients, moved_ttls, moved_times, moved_expiries,
             moved_keys, moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, key, body);
     END IF;
-    FOR h IN
-        SELECT w.queue, w.claim, w.ends, w.count, w.ttl, w.expires_at, array_agg(w.place) AS places
-        FROM unnest(held_queues, held_places, held_claims, held_ends, held_counts, held_ttls, held_expiries)
-            AS w (queue, place, claim, ends, count, ttl, expires_at)
-        GROUP BY w.queue, w.claim, w.ends, w.count, w.ttl, w.expires_at
-    LOOP
+    FOR i IN 1 .. cardinality(held_queues) LOOP
         UPDATE messages m
-        SET claim = h.claim, claim_ends = h.ends, claim_count = m.claim_count + h.count,
-            ttl = coalesce(nullif(h.ttl, 0), m.ttl),
-            expires_at = CASE WHEN h.ttl = 0 THEN m.expires_at ELSE h.expires_at END
+        SET claim = held_claims[i], claim_ends = held_ends[i], claim_count = m.claim_count + held_counts[i],
+            ttl = coalesce(nullif(held_ttls[i], 0), m.ttl),
+            expires_at = CASE WHEN held_ttls[i] = 0 THEN m.expires_at ELSE held_expiries[i] END
         WHERE m.ctid = ANY (ARRAY(
             SELECT its.ctid
-            FROM unnest(h.places) AS p (place)
-            CROSS JOIN LATERAL (SELECT f.ctid FROM messages f WHERE f.queue = h.queue AND f.place = p.place OFFSET 0) AS its));
+            FROM unnest(held_places[i]::bigint[]) AS p (place)
+            CROSS JOIN LATERAL (
+                SELECT f.ctid FROM messages f WHERE f.queue = held_queues[i] AND f.place = p.place OFFSET 0) AS its));
     END LOOP;
     IF cardinality(claim_queues) > 0 THEN
         INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, released, places)
@@ -158,38 +154,31 @@ BEGIN
         FROM unnest(claim_queues, claim_ids, claim_places, claim_ttls, claim_times, claim_ends, claim_held, claim_released,
             claim_messages) AS c (queue, id, place, ttl, at, ends_at, held, released, places);
     END IF;
-    FOR h IN
-        SELECT w.queue, w.ttl, w.at, w.ends_at, w.held, w.released, array_agg(w.id) AS ids
-        FROM unnest(changed_queues, changed_claims, changed_ttls, changed_times, changed_ends, changed_held,
-            changed_released) AS w (queue, id, ttl, at, ends_at, held, released)
-        GROUP BY w.queue, w.ttl, w.at, w.ends_at, w.held, w.released
-    LOOP
+    FOR i IN 1 .. cardinality(changed_queues) LOOP
         UPDATE claims c
-        SET ttl = coalesce(nullif(h.ttl, 0), c.ttl), held = c.held + h.held,
-            renewed_at = CASE WHEN h.ttl = 0 THEN c.renewed_at ELSE h.at END,
-            ends_at = coalesce(h.ends_at, c.ends_at), released = c.released OR h.released > 0
+        SET ttl = coalesce(nullif(changed_ttls[i], 0), c.ttl), held = c.held + changed_held[i],
+            renewed_at = CASE WHEN changed_ttls[i] = 0 THEN c.renewed_at ELSE changed_times[i] END,
+            ends_at = coalesce(changed_ends[i], c.ends_at), released = c.released OR changed_released[i] > 0
         WHERE c.ctid = ANY (ARRAY(
             SELECT its.ctid
-            FROM unnest(h.ids) AS i (id)
-            CROSS JOIN LATERAL (SELECT f.ctid FROM claims f WHERE f.queue = h.queue AND f.id = i.id OFFSET 0) AS its));
+            FROM unnest(changed_claims[i]::uuid[]) AS k (id)
+            CROSS JOIN LATERAL (
+                SELECT f.ctid FROM claims f WHERE f.queue = changed_queues[i] AND f.id = k.id OFFSET 0) AS its));
     END LOOP;
-    FOR h IN
-        SELECT g.queue, array_agg(g.place) AS places
-        FROM unnest(gone_queues, gone_places) AS g (queue, place)
-        GROUP BY g.queue
-    LOOP
-        SELECT n.after, n.upto INTO counted_after, counted_upto FROM message_counts n WHERE n.queue = h.queue;
+    FOR i IN 1 .. cardinality(gone_queues) LOOP
+        SELECT n.after, n.upto INTO counted_after, counted_upto FROM message_counts n WHERE n.queue = gone_queues[i];
         WITH gone AS (
             DELETE FROM messages m
             WHERE m.ctid = ANY (ARRAY(
                 SELECT its.ctid
-                FROM unnest(h.places) AS p (place)
-                CROSS JOIN LATERAL (SELECT f.ctid FROM messages f WHERE f.queue = h.queue AND f.place = p.place OFFSET 0) AS its))
+                FROM unnest(gone_places[i]::bigint[]) AS p (place)
+                CROSS JOIN LATERAL (
+                    SELECT f.ctid FROM messages f WHERE f.queue = gone_queues[i] AND f.place = p.place OFFSET 0) AS its))
             RETURNING m.place
         )
         SELECT count(*) INTO uncounted FROM gone g WHERE g.place > counted_after AND g.place <= counted_upto;
         IF uncounted > 0 THEN
-            UPDATE message_counts n SET messages = n.messages - uncounted WHERE n.queue = h.queue;
+            UPDATE message_counts n SET messages = n.messages - uncounted WHERE n.queue = gone_queues[i];
         END IF;
     END LOOP;
 END
