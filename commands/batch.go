@@ -156,8 +156,17 @@ func (e *Executor) dial(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	e.conn = conn
+	e.conn, e.tx = conn, conn
+	if e.Prepare {
+		e.tx = postgres.NewPrepared(conn, e.unprepared)
+	}
 	return nil
+}
+
+// unprepared has statements sent as they are from now on.
+func (e *Executor) unprepared(why error) {
+	e.Prepare = false
+	e.Log.Warn("PostgreSQL does not keep prepared statements from one request to the next, so a transaction pooler seems to stand before it; none are used from now on", "error", why)
 }
 
 // extendPause is how long to leave alone a ledger that could not be extended while
@@ -170,7 +179,7 @@ const extendPause = 10 * time.Second
 func (e *Executor) makeRoom(ctx context.Context) (err error) {
 	head := e.memory.head.Position
 	if e.past == 0 {
-		if head, e.past, err = eventstore.Room(ctx, e.conn); err != nil {
+		if head, e.past, err = eventstore.Room(ctx, e.tx); err != nil {
 			return err
 		}
 	}
@@ -178,7 +187,7 @@ func (e *Executor) makeRoom(ctx context.Context) (err error) {
 	if head+e.PartitionSize/2 < e.past || hasRoom && time.Now().Before(e.extendAfter) {
 		return nil
 	}
-	past, err := eventstore.Extend(ctx, e.conn, head+e.PartitionSize/2, e.PartitionSize)
+	past, err := eventstore.Extend(ctx, e.tx, head+e.PartitionSize/2, e.PartitionSize)
 	if err == nil {
 		e.past = past
 		return nil
@@ -204,7 +213,7 @@ func (e *Executor) dropConn() {
 	}
 	_ = e.conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = e.conn.Close()
-	e.conn = nil
+	e.conn, e.tx = nil, nil
 	e.past = 0 // whatever the next connection leads to
 }
 

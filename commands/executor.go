@@ -53,7 +53,10 @@ type Config struct {
 	// DB is where the executor gets its one connection from. Batches have no caller's
 	// context and no deadline: that the database answers at all is the pool's business
 	// (postgres.OpenWriter).
-	DB        *sql.DB
+	DB *sql.DB
+	// Prepare: statements are prepared, since no pooler gives out the connections of DB by
+	// the transaction (postgres.Prepared).
+	Prepare   bool
 	Loader    Loader
 	Projector Projector
 	Limits    domain.Limits
@@ -114,6 +117,7 @@ type Executor struct {
 
 	// Only the executor's goroutine uses what follows.
 	conn   *sql.Conn
+	tx     eventstore.Tx // conn, or by way of prepared statements
 	memory *memory
 	clock  clock
 	alone  bool  // nobody else wrote between the last two batches, as far as is known

@@ -96,10 +96,18 @@ func TestAfterCloseNothingIsTaken(t *testing.T) {
 // batch, before the server saw it and after it answered. The command is carried out
 // exactly once, whether its commit was lost or only the answer.
 func TestEveryCutIsSurvived(t *testing.T) {
-	for name, cut := range map[string]pgproxy.Cut{"unseen": pgproxy.Before, "unanswered": pgproxy.After} {
+	for name, test := range map[string]struct {
+		cut     pgproxy.Cut
+		prepare bool
+	}{
+		"unseen":               {pgproxy.Before, false},
+		"unseen, prepared":     {pgproxy.Before, true},
+		"unanswered":           {pgproxy.After, false},
+		"unanswered, prepared": {pgproxy.After, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			h, proxy, db := newProxiedHouse(t)
-			e := h.executor(db)
+			e := h.executor(db, func(cfg *commands.Config) { cfg.Prepare = test.prepare })
 			run(t, e, post(orders, `0`))
 			kept := len(h.messages())
 			steps := map[string]func() int{
@@ -131,7 +139,7 @@ func TestEveryCutIsSurvived(t *testing.T) {
 							return pgproxy.Pass
 						}
 						reached = true
-						return cut
+						return test.cut
 					})
 					kept += step()
 					if n := len(h.messages()); n != kept {

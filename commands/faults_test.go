@@ -156,12 +156,16 @@ func TestEveryCallOfTheDriverMayFail(t *testing.T) {
 	tests := map[string]struct {
 		blow    blow
 		lasting bool
+		prepare bool
 	}{
-		"unseen once":             {unseen, false},
-		"unseen from then on":     {unseen, true},
-		"unanswered once":         {unanswered, false},
-		"unanswered from then on": {unanswered, true},
-		"given up by PostgreSQL":  {refused, false},
+		"unseen once":                      {blow: unseen},
+		"unseen once, prepared":            {blow: unseen, prepare: true},
+		"unseen from then on":              {blow: unseen, lasting: true},
+		"unanswered once":                  {blow: unanswered},
+		"unanswered once, prepared":        {blow: unanswered, prepare: true},
+		"unanswered from then on":          {blow: unanswered, lasting: true},
+		"given up by PostgreSQL":           {blow: refused},
+		"given up by PostgreSQL, prepared": {blow: refused, prepare: true},
 	}
 	all := make(chan *strikes, len(tests))
 	t.Cleanup(func() {
@@ -175,7 +179,7 @@ func TestEveryCallOfTheDriverMayFail(t *testing.T) {
 			server := pgtest.Open(t)
 			driver, db := openFaulty(t, server.URL())
 			s := &strikes{house: &house{TB: t, db: server.DB()}, driver: driver, blow: test.blow, lasting: test.lasting}
-			s.e = s.executor(db)
+			s.e = s.executor(db, func(cfg *commands.Config) { cfg.Prepare = test.prepare })
 			for what, prepare := range everyCommand {
 				if !s.lasting {
 					s.strikeAll(what, false, prepare)
@@ -187,6 +191,29 @@ func TestEveryCallOfTheDriverMayFail(t *testing.T) {
 			all <- s
 		})
 	}
+}
+
+// TestAPoolerThatNobodyToldOfIsFoundOut: where prepared statements get lost, commands are
+// carried out all the same, and soon nothing is prepared any more.
+func TestAPoolerThatNobodyToldOfIsFoundOut(t *testing.T) {
+	server := pgtest.Open(t)
+	driver, db := openFaulty(t, server.URL())
+	h := &house{TB: t, db: server.DB()}
+	e := h.executor(db, func(cfg *commands.Config) { cfg.Prepare = true })
+	ids := run(t, e, post(orders, `1`))
+	lost := 0
+	driver.onCall(func(int) blow { lost++; return forgotten })
+	ids = append(ids, run(t, e, post(orders, `2`))...)
+	first := lost
+	ids = append(ids, run(t, e, post(orders, `3`))...)
+	driver.onCall(nil)
+	if n := run(t, e, commands.DeleteMessages{Queue: orders, IDs: ids}); n != 3 {
+		t.Errorf("%d messages deleted", n)
+	}
+	if calls := lost - first; calls != 2 { // the statement, and its row
+		t.Errorf("%d calls of the driver for one more post", calls)
+	}
+	h.sound()
 }
 
 // reportStrikes prints what this torture came to, like those of the whole program. Of

@@ -22,6 +22,7 @@ const (
 	unseen          // it fails, and the server has not seen it
 	unanswered      // it fails after the server has carried it out
 	refused         // the server gives it up
+	forgotten       // if it is of a prepared statement, the server does not know that
 )
 
 // faulty is lib/pq, of which any call may fail.
@@ -55,7 +56,15 @@ func (f *faulty) onCall(decide func(call int) blow) {
 	f.calls, f.decide = 0, decide
 }
 
+// call is what happens to the next call, which is not of a prepared statement.
 func (f *faulty) call() blow {
+	if b := f.callOfStatement(); b != forgotten {
+		return b
+	}
+	return passes
+}
+
+func (f *faulty) callOfStatement() blow {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
@@ -67,7 +76,10 @@ func (f *faulty) call() blow {
 
 // struck is what a call that failed says.
 func (b blow) struck() error {
-	if b == refused {
+	switch b {
+	case forgotten:
+		return &pq.Error{Severity: "ERROR", Code: pqerror.InvalidSQLStatementName, Message: `prepared statement "1" does not exist`}
+	case refused:
 		return &pq.Error{Severity: "ERROR", Code: pqerror.QueryCanceled, Message: "canceling statement due to statement timeout"}
 	}
 	return io.ErrUnexpectedEOF
@@ -89,6 +101,7 @@ func (f *faulty) Connect(context.Context) (driver.Conn, error) {
 // connection is what database/sql asks lib/pq's connections for.
 type connection interface {
 	driver.Conn
+	driver.ConnPrepareContext
 	driver.ExecerContext
 	driver.QueryerContext
 	driver.NamedValueChecker
@@ -118,15 +131,68 @@ func (c faultyConn) QueryContext(ctx context.Context, query string, args []drive
 	if b == unseen || b == refused {
 		return nil, b.struck()
 	}
-	rows, err := c.connection.QueryContext(ctx, query, args)
+	return c.f.rows(b)(c.connection.QueryContext(ctx, query, args))
+}
+
+func (c faultyConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	b := c.f.call()
+	if b == unseen || b == refused {
+		return nil, b.struck()
+	}
+	s, err := c.connection.PrepareContext(ctx, query)
 	if b == unanswered && err == nil {
-		_ = rows.Close() // reads to the end
 		return nil, b.struck()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &faultyRows{resultSets: rows.(resultSets), f: c.f}, nil
+	return faultyStmt{s.(statement), c.f}, nil
+}
+
+// statement is what database/sql asks lib/pq's statements for.
+type statement interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+type faultyStmt struct {
+	statement
+	f *faulty
+}
+
+func (s faultyStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	b := s.f.callOfStatement()
+	if b == unseen || b == refused || b == forgotten {
+		return nil, b.struck()
+	}
+	result, err := s.statement.ExecContext(ctx, args)
+	if b == unanswered && err == nil {
+		return nil, b.struck()
+	}
+	return result, err
+}
+
+func (s faultyStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	b := s.f.callOfStatement()
+	if b == unseen || b == refused || b == forgotten {
+		return nil, b.struck()
+	}
+	return s.f.rows(b)(s.statement.QueryContext(ctx, args))
+}
+
+// rows are those of a query that was carried out, if its caller is to learn of it.
+func (f *faulty) rows(b blow) func(driver.Rows, error) (driver.Rows, error) {
+	return func(rows driver.Rows, err error) (driver.Rows, error) {
+		if err != nil {
+			return nil, err
+		}
+		if b == unanswered {
+			_ = rows.Close() // reads to the end
+			return nil, b.struck()
+		}
+		return &faultyRows{resultSets: rows.(resultSets), f: f}, nil
+	}
 }
 
 type resultSets interface {

@@ -50,15 +50,17 @@ func newProxiedHouse(t testing.TB) (*house, *pgproxy.Proxy, *sql.DB) {
 	return &house{TB: t, db: server.DB()}, proxy, db
 }
 
-// executor starts a replica on a database; the house's own when db is nil.
+// executor starts a replica on a database; the house's own, where it prepares its statements
+// unless a pooler stands before it, when db is nil.
 func (h *house) executor(db *sql.DB, change ...func(*commands.Config)) *commands.Executor {
 	h.Helper()
+	prepare := db == nil && !pgtest.Pooled()
 	if db == nil {
 		db = h.db
 	}
 	log := slog.New(slog.DiscardHandler)
 	cfg := commands.Config{
-		DB: db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: encryptingLimits(),
+		DB: db, Prepare: prepare, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: encryptingLimits(),
 		Keys: sealing.NewKeys(h.db, h.masters(), log), Log: log,
 		Observe: func(r commands.BatchReport) {
 			h.mu.Lock()

@@ -19,7 +19,7 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		return err
 	}
 	if needs := w.messageNeeds(); !needs.Empty() {
-		loaded, err := e.Loader.Messages(ctx, e.conn, needs, now)
+		loaded, err := e.Loader.Messages(ctx, e.tx, needs, now)
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	if len(missing) == 0 {
 		return nil
 	}
-	queues, err := e.Loader.Queues(ctx, e.conn, missing)
+	queues, err := e.Loader.Queues(ctx, e.tx, missing)
 	if err != nil {
 		return err
 	}

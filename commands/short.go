@@ -52,7 +52,7 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 		return ShortWay, false, nil // a data key is looked up or kept in a transaction
 	}
 	w.uncertain = true
-	at, _, err := e.Projector.AppendAndApply(ctx, e.conn, &w.batch)
+	at, _, err := e.Projector.AppendAndApply(ctx, e.tx, &w.batch)
 	if err != nil {
 		w.uncertain = !errors.Is(err, eventstore.ErrStale) && !postgres.IsBadData(err)
 		return ShortWay, false, e.notStale(err)
@@ -88,7 +88,7 @@ func (e *Executor) decidePeeking(ctx context.Context, w *work) error {
 	if e.Now != nil {
 		clock = e.Now()
 	}
-	loaded, now, err := e.Loader.Peek(ctx, e.conn, e.memory.head, clock, w.messageNeeds())
+	loaded, now, err := e.Loader.Peek(ctx, e.tx, e.memory.head, clock, w.messageNeeds())
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func TestEveryConsumerSeesEachPositionOnceAndInOrder(t *testing.T) {
 	var writers sync.WaitGroup
 	for replica := range 2 {
 		e := commands.NewExecutor(commands.Config{
-			DB: db, Loader: projections.States{}, Projector: projections.Inlines{},
+			DB: db, Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{},
 			Limits: domain.DefaultLimits(), Log: slog.New(slog.DiscardHandler),
 		})
 		t.Cleanup(func() { _ = e.Close(context.Background()) })

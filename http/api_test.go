@@ -99,7 +99,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 		c(&cfg)
 	}
 	a.executor = commands.NewExecutor(commands.Config{
-		DB: a.DB(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Keys: keysOf(cfg),
+		DB: a.DB(), Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Keys: keysOf(cfg),
 		Log: log, Now: a.Now,
 		News: a.news, Tasks: cfg.Images.Tasks,
 	})

@@ -51,7 +51,7 @@ func newHouse(t testing.TB) *house {
 	})
 	h.views = &projections.Views{DB: h.db, Now: func() time.Time { return h.now }}
 	h.executor = commands.NewExecutor(commands.Config{
-		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
+		DB: h.db, Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now },
 	})
 	t.Cleanup(func() {

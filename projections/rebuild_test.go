@@ -20,6 +20,7 @@ import (
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/pgtest"
 	"nabu/projections"
 )
 
@@ -142,7 +143,7 @@ func (h *house) posting(name string, messages ...domain.NewMessage) commands.Pos
 // replica is another executor, by the database's clock.
 func (h *house) replica() *commands.Executor {
 	e := commands.NewExecutor(commands.Config{
-		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
+		DB: h.db, Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now },
 	})
 	h.Cleanup(func() {
@@ -305,7 +306,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 // clocked is an executor that goes by the database's clock.
 func (h *house) clocked() *commands.Executor {
 	e := commands.NewExecutor(commands.Config{
-		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
+		DB: h.db, Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler),
 	})
 	h.Cleanup(func() {

@@ -46,7 +46,7 @@ func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
 	}
 	h.views = &projections.Views{DB: h.db, Now: clock}
 	cfg := commands.Config{
-		DB: h.db, Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
+		DB: h.db, Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
 		Log: slog.New(slog.DiscardHandler), Now: clock,
 		Observe: func(r commands.BatchReport) { h.sweeper.Posted(r.Posted) },
 	}

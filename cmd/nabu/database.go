@@ -21,6 +21,8 @@ type database struct {
 	direct  *sql.DB // around a pooler, for the feed's readers
 	// directURL is where direct leads.
 	directURL string
+	// pooled: a transaction pooler stands before the others.
+	pooled bool
 }
 
 // directConnections is one for each consumer of the feed, and one more. bellConnections
@@ -72,7 +74,8 @@ func openDatabase(ctx context.Context, cfg config, environ environment, log *slo
 	if err := d.openPools(w, cfg, log); err != nil {
 		return d, misconfigured(err)
 	}
-	return d, w.explain(w.appKey, inspect(ctx, d.read, log))
+	d.pooled, err = inspect(ctx, d.read, log)
+	return d, w.explain(w.appKey, err)
 }
 
 // openPools opens the pools. A way around a pooler can be there while the pooler is away, so
@@ -134,41 +137,40 @@ func (d *database) close(ctx context.Context) error {
 }
 
 // inspect refuses a database in which the read models would not be found, and warns
-// of what weakens nabu's promises.
-func inspect(ctx context.Context, db *sql.DB, log *slog.Logger) error {
+// of what weakens nabu's promises. It tells whether a transaction pooler stands before it.
+func inspect(ctx context.Context, db *sql.DB, log *slog.Logger) (pooled bool, err error) {
 	var role, name, path, encoding, isolation string
 	var finds, owns bool
-	err := db.QueryRowContext(ctx, `
+	err = db.QueryRowContext(ctx, `
 SELECT current_user, current_database(), current_setting('search_path'),
     current_setting('server_encoding'), current_setting('default_transaction_isolation'),
     current_schemas(false) @> ARRAY['live', 'ledger']::name[],
     pg_has_role(current_user, relowner, 'MEMBER')
 FROM pg_class WHERE oid = 'ledger.events'::regclass`).Scan(&role, &name, &path, &encoding, &isolation, &finds, &owns)
 	if err != nil {
-		return fmt.Errorf("look at the database: %w", err)
+		return false, fmt.Errorf("look at the database: %w", err)
 	}
 	if encoding != "UTF8" {
-		return misconfigured(fmt.Errorf("database %s is encoded in %s; nabu needs UTF8", name, encoding))
+		return false, misconfigured(fmt.Errorf("database %s is encoded in %s; nabu needs UTF8", name, encoding))
 	}
 	if isolation != "read committed" {
-		return misconfigured(fmt.Errorf("default_transaction_isolation is %q for role %s in database %s; nabu needs read committed", isolation, role, name))
+		return false, misconfigured(fmt.Errorf("default_transaction_isolation is %q for role %s in database %s; nabu needs read committed", isolation, role, name))
 	}
 	if !finds {
-		return misconfigured(fmt.Errorf(`role %[1]s does not look for tables in the schemas live and ledger; its search_path is %[3]s. Tell it to, and let a pooler connect anew:
+		return false, misconfigured(fmt.Errorf(`role %[1]s does not look for tables in the schemas live and ledger; its search_path is %[3]s. Tell it to, and let a pooler connect anew:
   ALTER ROLE %[1]q IN DATABASE %[2]q SET search_path = live, ledger;
   GRANT USAGE ON SCHEMA live, ledger, secrets TO %[1]q;`, role, name, path))
 	}
 	if owns {
 		log.Warn("only triggers keep the ledger append-only, for the role that nabu works with could remove them; use two roles, nabu_owner in direct_database_url and nabu_app in database_url", "role", role)
 	}
-	pooled, err := isPooled(ctx, db)
-	if err != nil {
-		return fmt.Errorf("look for a pooler: %w", err)
+	if pooled, err = isPooled(ctx, db); err != nil {
+		return false, fmt.Errorf("look for a pooler: %w", err)
 	}
 	if pooled {
 		log.Warn("database_url leads through a transaction pooler, which is fine if direct_database_url leads around it")
 	}
-	return nil
+	return pooled, nil
 }
 
 // isPooled tells whether a connection changes its backend from one statement to the

@@ -134,7 +134,7 @@ func (s *service) start(ctx context.Context, listener listeners) error {
 func (s *service) newExecutor(news *commands.News, m *metrics) *commands.Executor {
 	return commands.NewExecutor(commands.Config{
 		News: news,
-		DB:   s.database.write, Loader: projections.States{}, Projector: projections.Inlines{},
+		DB:   s.database.write, Prepare: !s.database.pooled, Loader: projections.States{}, Projector: projections.Inlines{},
 		Limits: s.Limits, Tasks: s.Images.rules, UserMessages: s.Volumes.rules, Keys: s.keys, Log: s.log,
 		Observe: func(r commands.BatchReport) {
 			m.observe(r)

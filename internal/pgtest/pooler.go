@@ -19,6 +19,9 @@ import (
 // through it, in transaction mode.
 const poolerVariable = "NABU_TEST_PGBOUNCER"
 
+// Pooled tells whether DB leads through a transaction pooler.
+func Pooled() bool { return os.Getenv(poolerVariable) != "" }
+
 // pooler is a pgbouncer before the tests' server.
 type pooler struct {
 	dir   string

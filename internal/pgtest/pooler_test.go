@@ -1,7 +1,6 @@
 package pgtest_test
 
 import (
-	"os"
 	"testing"
 
 	"nabu/internal/pgtest"
@@ -9,7 +8,7 @@ import (
 
 func TestThePoolerSharesBackends(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("NABU_TEST_PGBOUNCER") == "" {
+	if !pgtest.Pooled() {
 		t.Skip("NABU_TEST_PGBOUNCER names no pgbouncer")
 	}
 	db := pgtest.Open(t).DB()

@@ -22,8 +22,8 @@ const (
 )
 
 // Open makes a pool. It sets what must never depend on a default: binary parameters
-// (one round trip for each statement, and no named prepared statements, so a
-// transaction pooler may stand between), the application's name, a bound on
+// (one round trip for each statement, and nothing prepared by name unless by a
+// Prepared, so a transaction pooler may stand between), the application's name, a bound on
 // connecting, TCP keepalive and the sslmode. It connects to nothing yet, and its
 // errors never carry the password.
 func Open(url string, maxConns int) (*sql.DB, error) { return openPool(url, maxConns, 0, nil) }
