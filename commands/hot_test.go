@@ -46,6 +46,29 @@ func TestClaimsAndDeletesNeedOneRoundTrip(t *testing.T) {
 	h.sound()
 }
 
+// TestThatThereIsNothingIsProved: a claim that finds nothing is answered by memory, but not
+// before it is sure that nobody else has written.
+func TestThatThereIsNothingIsProved(t *testing.T) {
+	h, proxy, db := newProxiedHouse(t)
+	e, other := h.executor(db), h.executor(nil)
+	ids := run(t, e, post(orders, `1`))
+	run(t, e, commands.DeleteMessage{Queue: orders, ID: ids[0]})
+	for range 3 {
+		before := proxy.Trips()
+		if got := run(t, e, claim(orders, 1)); len(got) > 0 {
+			t.Fatalf("a claim of an empty queue: %v", got)
+		}
+		if report := h.lastReport(); report.Way != commands.NoWay || proxy.Trips() != before+1 {
+			t.Errorf("%d round trips: %+v", proxy.Trips()-before, report)
+		}
+	}
+	run(t, other, post(orders, `2`))
+	if got := run(t, e, claim(orders, 1)); len(got) != 1 || got[0].Body != `2` {
+		t.Errorf("a claim of what another replica has posted: %v", got)
+	}
+	h.sound()
+}
+
 // TestWhatIsRememberedGrowsOld: free messages are remembered, and yet what becomes free
 // in front of them by itself comes first; and nothing is remembered of what is over.
 func TestWhatIsRememberedGrowsOld(t *testing.T) {

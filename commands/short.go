@@ -39,14 +39,19 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 	if err != nil {
 		return ShortWay, false, err
 	}
+	if remembered && len(w.batch.Events) == 0 {
+		if remembered, err = e.prove(ctx, w); err != nil {
+			return ShortWay, false, e.notStale(err)
+		}
+	}
 	if !remembered {
 		if err := e.decidePeeking(ctx, w); err != nil {
 			return ShortWay, false, e.notStale(err)
 		}
-		if len(w.batch.Events) == 0 && !w.state.locked {
-			e.memory.install(w.state, e.memory.head)
-			return NoWay, true, nil
-		}
+	}
+	if len(w.batch.Events) == 0 && !w.state.locked {
+		e.memory.install(w.state, e.memory.head)
+		return NoWay, true, nil
 	}
 	if w.state.locked || len(w.state.made) > 0 || !e.Projector.Covers(w.batch.Events) {
 		return ShortWay, false, nil // a data key is looked up or kept in a transaction
@@ -65,8 +70,7 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 	return ShortWay, true, nil
 }
 
-// decideHot decides on what is remembered, if that is enough. Decisions that record
-// nothing prove nothing then: the memory may be old.
+// decideHot decides on what is remembered, if that is enough.
 func (e *Executor) decideHot(w *work) (decided bool, err error) {
 	now := e.estimate()
 	if !w.timeless() && (now.IsZero() || !w.state.serve(w.commands, now)) {
@@ -79,7 +83,28 @@ func (e *Executor) decideHot(w *work) (decided bool, err error) {
 	if e.Now == nil && !now.IsZero() {
 		w.batch.MostOff = maxOff
 	}
-	return len(w.batch.Events) > 0, nil
+	return true, nil
+}
+
+// prove sees whether what was remembered still held when decisions were made on it that
+// record nothing: those that do are proved by being appended.
+func (e *Executor) prove(ctx context.Context, w *work) (proved bool, err error) {
+	now := w.state.now
+	if now.IsZero() || w.state.locked {
+		return false, nil
+	}
+	clock := time.Time{}
+	if e.Now != nil {
+		clock = now
+	}
+	at, err := eventstore.Peek(ctx, e.tx, e.memory.head, clock)
+	if err != nil {
+		return false, err
+	}
+	if e.Now == nil {
+		e.clock.set(at)
+	}
+	return at.Sub(now).Abs() <= maxOff, nil
 }
 
 // decidePeeking decides on what is loaded without the lock.

@@ -185,6 +185,13 @@ func (h Head) Args(now time.Time) []any {
 	return args
 }
 
+// Peek tells the time that a batch behind a head would have: by the given clock, or by the
+// database's if that is zero. It takes no lock, and fails with ErrStale when the head is not
+// the ledger's.
+func Peek(ctx context.Context, tx Tx, head Head, clock time.Time) (time.Time, error) {
+	return ScanTime(tx.QueryRowContext(ctx, `SELECT ledger.peek($1, $2, $3)`, head.Args(clock)...))
+}
+
 // Recorded is the batch as it stands in the ledger once it was written at a time.
 func (b *Batch) Recorded(at time.Time) []RecordedEvent {
 	recorded := make([]RecordedEvent, len(b.Events))
