@@ -68,6 +68,9 @@ func neededArgs(needs domain.MessageNeeds) []any {
 
 func namedArgs(needs []domain.MessageNeed) []any {
 	n := len(needs)
+	if n == 0 {
+		return nothing(5)
+	}
 	queues, purged, places := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
 	ids, claims := make([]uuid.UUID, n), make([]uuid.UUID, n)
 	for i, need := range needs {
@@ -81,6 +84,9 @@ func namedArgs(needs []domain.MessageNeed) []any {
 
 func claimNeedArgs(needs []domain.ClaimNeed) []any {
 	n := len(needs)
+	if n == 0 {
+		return nothing(3)
+	}
 	queues, purged, ids := make([]int64, n), make([]domain.Place, n), make([]uuid.UUID, n)
 	for i, need := range needs {
 		queues[i], purged[i], ids[i] = need.Number, need.Purged, need.ID
@@ -90,6 +96,9 @@ func claimNeedArgs(needs []domain.ClaimNeed) []any {
 
 func freeArgs(needs []domain.FreeNeed) []any {
 	n := len(needs)
+	if n == 0 {
+		return nothing(6)
+	}
 	queues, purged, marks := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
 	sinces, wants, most := make([]time.Time, n), make([]int, n), make([]int, n)
 	for i, need := range needs {

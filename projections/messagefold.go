@@ -206,12 +206,18 @@ var writeMessages = `SELECT write_messages(` + placeholders(1, writeArgs) + `)`
 
 // args are the parameters of write_messages.
 func (c *messageChange) args() []any {
-	args := append(make([]any, 0, writeArgs), c.posted.args()...)
-	args = append(args, pgarray.Times(c.times))
+	args := append(make([]any, 0, writeArgs), c.postedArgs()...)
 	args = append(args, c.movedArgs()...)
 	args = append(args, c.heldArgs()...)
 	args = append(args, c.claimArgs()...)
 	return append(args, c.goneArgs()...)
+}
+
+func (c *messageChange) postedArgs() []any {
+	if len(c.times) == 0 {
+		return nothing(9)
+	}
+	return append(c.posted.args(), pgarray.Times(c.times))
 }
 
 // together gathers rows that change alike, in the order of first mention.
@@ -232,6 +238,9 @@ func together[R any, K comparable](rows []R, how func(R) K) (groups [][]R) {
 
 // heldArgs are one element for all messages that change alike, with their places.
 func (c *messageChange) heldArgs() []any {
+	if len(c.held) == 0 {
+		return nothing(7)
+	}
 	groups := together(c.held, func(row *heldRow) heldRow {
 		alike := *row
 		alike.place = 0
@@ -274,7 +283,14 @@ func (c *messageChange) claimArgs() []any {
 			changed = append(changed, row)
 		}
 	}
+	return append(createdClaimArgs(created), changedClaimArgs(changed)...)
+}
+
+func createdClaimArgs(created []*claimRow) []any {
 	n := len(created)
+	if n == 0 {
+		return nothing(9)
+	}
 	ids, places, texts := make([]uuid.UUID, n), make([]domain.Place, n), make([][]byte, n)
 	for i, row := range created {
 		ids[i], places[i] = row.id, row.place
@@ -283,15 +299,17 @@ func (c *messageChange) claimArgs() []any {
 		})
 	}
 	its := claimColumns(created)
-	args := []any{
+	return []any{
 		its.queues, pgarray.UUIDs(ids), pgarray.BigInts(places), its.ttls, its.renewed, its.ends, its.held, its.released,
 		pgarray.Texts(texts),
 	}
-	return append(args, changedClaimArgs(changed)...)
 }
 
 // changedClaimArgs are one element for all claims that change alike, with their ids.
 func changedClaimArgs(rows []*claimRow) []any {
+	if len(rows) == 0 {
+		return nothing(7)
+	}
 	groups := together(rows, func(row *claimRow) claimChange { return row.claimChange })
 	first, ids := make([]*claimRow, len(groups)), make([][]byte, len(groups))
 	for i, alike := range groups {
@@ -321,6 +339,9 @@ func claimColumns(rows []*claimRow) claimParams {
 
 // goneArgs are one element for each queue, with the places of its messages.
 func (c *messageChange) goneArgs() []any {
+	if len(c.gone) == 0 {
+		return nothing(2)
+	}
 	groups := together(c.gone, func(at placed) int64 { return at.queue })
 	queues, texts := make([]int64, len(groups)), make([][]byte, len(groups))
 	for i, its := range groups {
@@ -341,6 +362,9 @@ func placedArgs(rows []placed) []any {
 // movedArgs are the messages that came from other queues. They are free at once.
 func (c *messageChange) movedArgs() []any {
 	n := len(c.moved)
+	if n == 0 {
+		return nothing(9)
+	}
 	at, ids, clients, ttls := make([]placed, n), make([]uuid.UUID, n), make([]string, n), make([]int, n)
 	created, expires, bodies := make([]time.Time, n), make([]time.Time, n), make([]string, n)
 	keys := make([]uuid.UUID, n)

@@ -102,7 +102,8 @@ $$;
 -- finds them by key in a subquery and then goes to where they stand: a join with them, or a
 -- list of keys, may be planned as a walk over the table, by statistics of a moment when it
 -- was nearly empty, and the plan is kept. It is generic, as in all that a batch calls: left
--- alone, PostgreSQL plans some of these for each claim.
+-- alone, PostgreSQL plans some of these for each claim. A kind of change that there is none
+-- of is given as NULLs, since PL/pgSQL copies every array when the function begins.
 CREATE FUNCTION write_messages(
     posted_queues bigint[], posted_places bigint[], posted_ids uuid[], posted_clients text[], posted_ttls integer[],
     posted_delays integer[], posted_keys uuid[], posted_bodies text[], posted_times timestamptz[],
@@ -137,7 +138,7 @@ BEGIN
         FROM unnest(moved_queues, moved_places, moved_ids, moved_clients, moved_ttls, moved_times, moved_expiries,
             moved_keys, moved_bodies) AS m (queue, place, id, client, ttl, at, expires_at, key, body);
     END IF;
-    FOR i IN 1 .. cardinality(held_queues) LOOP
+    FOR i IN 1 .. coalesce(cardinality(held_queues), 0) LOOP
         UPDATE messages m
         SET claim = held_claims[i], claim_ends = held_ends[i], claim_count = m.claim_count + held_counts[i],
             ttl = coalesce(nullif(held_ttls[i], 0), m.ttl),
@@ -154,7 +155,7 @@ BEGIN
         FROM unnest(claim_queues, claim_ids, claim_places, claim_ttls, claim_times, claim_ends, claim_held, claim_released,
             claim_messages) AS c (queue, id, place, ttl, at, ends_at, held, released, places);
     END IF;
-    FOR i IN 1 .. cardinality(changed_queues) LOOP
+    FOR i IN 1 .. coalesce(cardinality(changed_queues), 0) LOOP
         UPDATE claims c
         SET ttl = coalesce(nullif(changed_ttls[i], 0), c.ttl), held = c.held + changed_held[i],
             renewed_at = CASE WHEN changed_ttls[i] = 0 THEN c.renewed_at ELSE changed_times[i] END,
@@ -165,7 +166,7 @@ BEGIN
             CROSS JOIN LATERAL (
                 SELECT f.ctid FROM claims f WHERE f.queue = changed_queues[i] AND f.id = k.id OFFSET 0) AS its));
     END LOOP;
-    FOR i IN 1 .. cardinality(gone_queues) LOOP
+    FOR i IN 1 .. coalesce(cardinality(gone_queues), 0) LOOP
         SELECT n.after, n.upto INTO counted_after, counted_upto FROM message_counts n WHERE n.queue = gone_queues[i];
         WITH gone AS (
             DELETE FROM messages m

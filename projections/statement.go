@@ -29,6 +29,10 @@ func placeholders(from, n int) string {
 	return string(text)
 }
 
+// nothing is n parameters for a part of a change that has no rows. They are NULL: PL/pgSQL
+// copies an array before it looks at it, an empty one too.
+func nothing(n int) []any { return make([]any, n) }
+
 // call calls one of the functions that projections write their tables by.
 func call(ctx context.Context, tx eventstore.Tx, function string, args []any) error {
 	if _, err := tx.ExecContext(ctx, `SELECT `+function+`(`+placeholders(1, len(args))+`)`, args...); err != nil {

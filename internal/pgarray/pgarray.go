@@ -11,6 +11,7 @@ package pgarray
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,8 +49,19 @@ const null = 0xFFFFFFFF // the length of an element that is null
 // Texts is a text[]; the texts must be UTF-8 without NUL.
 func Texts[T string | []byte](values []T) []byte { return texts(values, false) }
 
-// TextsOrNull is a text[] in which empty texts are null.
-func TextsOrNull[T string | []byte](values []T) []byte { return texts(values, true) }
+// TextsOrNull is a text[] in which empty texts are null, or NULL if all of several are: unnest
+// beside other arrays makes the same of it.
+func TextsOrNull[T string | []byte](values []T) []byte {
+	if isNothing(values, func(v T) bool { return len(v) == 0 }) {
+		return nil
+	}
+	return texts(values, true)
+}
+
+// isNothing tells whether there are values, and all are null.
+func isNothing[T any](values []T, null func(T) bool) bool {
+	return len(values) > 0 && !slices.ContainsFunc(values, func(v T) bool { return !null(v) })
+}
 
 func texts[T string | []byte](values []T, emptyIsNull bool) []byte {
 	size := 0
@@ -91,8 +103,13 @@ func Ints(values []int) []byte {
 // UUIDs is a uuid[].
 func UUIDs(values []uuid.UUID) []byte { return uuids(values, false) }
 
-// UUIDsOrNull is a uuid[] in which zero UUIDs are null.
-func UUIDsOrNull(values []uuid.UUID) []byte { return uuids(values, true) }
+// UUIDsOrNull is a uuid[] in which zero UUIDs are null, or NULL if all of several are.
+func UUIDsOrNull(values []uuid.UUID) []byte {
+	if isNothing(values, func(v uuid.UUID) bool { return v == uuid.Nil }) {
+		return nil
+	}
+	return uuids(values, true)
+}
 
 func uuids(values []uuid.UUID, zeroIsNull bool) []byte {
 	out := header(uuidOID, len(values), 20*len(values), zeroIsNull)
@@ -113,8 +130,13 @@ var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Times is a timestamptz[], to the microsecond.
 func Times(values []time.Time) []byte { return times(values, false) }
 
-// TimesOrNull is a timestamptz[] in which zero times are null.
-func TimesOrNull(values []time.Time) []byte { return times(values, true) }
+// TimesOrNull is a timestamptz[] in which zero times are null, or NULL if all of several are.
+func TimesOrNull(values []time.Time) []byte {
+	if isNothing(values, time.Time.IsZero) {
+		return nil
+	}
+	return times(values, true)
+}
 
 func times(values []time.Time, zeroIsNull bool) []byte {
 	out := header(timestamptzOID, len(values), 12*len(values), zeroIsNull)
