@@ -205,7 +205,6 @@ CREATE FUNCTION free_messages(
 )
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    m record;
     mark bigint;
     freed bigint[];
     live integer;
@@ -244,7 +243,8 @@ BEGIN
                 freed := NULL;
             END IF;
         END IF;
-        FOR m IN
+        queue := asked_queues[i];
+        FOR place, id, client, ttl, created_at, expires_at, claim_count, key, body IN
             (SELECT f.place, f.id, f.client, f.ttl, f.created_at, f.expires_at, f.claim_count, f.key, f.body
             FROM unnest(freed) AS u (place) -- in order, and OFFSET 0 keeps it the outer side
             CROSS JOIN LATERAL (
@@ -266,35 +266,24 @@ BEGIN
             ORDER BY f.place)
         LOOP
             IF live >= wanted[i] THEN
-                ahead_bytes := ahead_bytes + octet_length(m.body);
+                ahead_bytes := ahead_bytes + octet_length(body);
             END IF;
             IF live >= most_live OR ahead_bytes > 262144 OR dead >= 100 OR dead_bytes > 4194304 THEN
-                full_at := m.place;
+                full_at := place;
                 EXIT;
             END IF;
-            queue := asked_queues[i];
-            place := m.place;
-            id := m.id;
-            client := m.client;
-            ttl := m.ttl;
-            created_at := m.created_at;
-            expires_at := m.expires_at;
-            claim_count := m.claim_count;
-            key := m.key;
-            body := m.body;
-            IF most_claims[i] > 0 AND m.claim_count >= most_claims[i] THEN
+            IF most_claims[i] > 0 AND claim_count >= most_claims[i] THEN
                 dead := dead + 1;
-                dead_bytes := dead_bytes + octet_length(m.body);
+                dead_bytes := dead_bytes + octet_length(body);
             ELSE
                 live := live + 1;
-                body_bytes := body_bytes - octet_length(m.body);
+                body_bytes := body_bytes - octet_length(body);
                 IF body_bytes < 0 THEN
                     body := NULL;
                 END IF;
             END IF;
             RETURN NEXT;
         END LOOP;
-        queue := asked_queues[i];
         place := full_at;
         id := NULL;
         body := NULL;
