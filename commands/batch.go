@@ -179,7 +179,7 @@ const extendPause = 10 * time.Second
 func (e *Executor) makeRoom(ctx context.Context) (err error) {
 	head := e.memory.head.Position
 	if e.past == 0 {
-		if head, e.past, err = eventstore.Room(ctx, e.tx); err != nil {
+		if head, e.past, err = eventstore.Room(ctx, e.conn); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,7 @@ func (e *Executor) makeRoom(ctx context.Context) (err error) {
 	if head+e.PartitionSize/2 < e.past || hasRoom && time.Now().Before(e.extendAfter) {
 		return nil
 	}
-	past, err := eventstore.Extend(ctx, e.tx, head+e.PartitionSize/2, e.PartitionSize)
+	past, err := eventstore.Extend(ctx, e.conn, head+e.PartitionSize/2, e.PartitionSize)
 	if err == nil {
 		e.past = past
 		return nil
@@ -211,7 +211,10 @@ func (e *Executor) dropConn() {
 	if e.conn == nil {
 		return
 	}
-	_ = e.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = e.conn.Raw(func(c any) error {
+		_ = c.(driver.Conn).Close() // before database/sql says goodbye to each prepared statement
+		return driver.ErrBadConn
+	})
 	_ = e.conn.Close()
 	e.conn, e.tx = nil, nil
 	e.past = 0 // whatever the next connection leads to

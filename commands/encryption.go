@@ -124,7 +124,7 @@ func (e *Executor) loadKeys(ctx context.Context, w *work) error {
 		if !p.needs.Keys {
 			continue
 		}
-		keys, err := sealing.List(ctx, e.tx, p.needs.Queue.Project, p.needs.Queue.Name)
+		keys, err := sealing.List(ctx, e.conn, p.needs.Queue.Project, p.needs.Queue.Name)
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func (e *Executor) loadSealingKeys(ctx context.Context, w *work) error {
 	for _, id := range w.state.posts {
 		need(id)
 	}
-	found, err := e.Keys.OfQueues(ctx, e.tx, numbers)
+	found, err := e.Keys.OfQueues(ctx, e.conn, numbers)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (e *Executor) loadOpeningKeys(ctx context.Context, s *State) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	found, err := e.Keys.Find(ctx, e.tx, missing)
+	found, err := e.Keys.Find(ctx, e.conn, missing)
 	if err != nil {
 		return err
 	}
@@ -212,12 +212,12 @@ func (e *Executor) loadOpeningKeys(ctx context.Context, s *State) error {
 // keepKeys writes what the batch has done to data keys.
 func (e *Executor) keepKeys(ctx context.Context, s *State) error {
 	if len(s.made) > 0 {
-		if err := e.Keys.Keep(ctx, e.tx, s.made); err != nil {
+		if err := e.Keys.Keep(ctx, e.conn, s.made); err != nil {
 			return err
 		}
 	}
 	if len(s.destroyed) > 0 {
-		return sealing.Destroy(ctx, e.tx, s.destroyed)
+		return sealing.Destroy(ctx, e.conn, s.destroyed)
 	}
 	return nil
 }

@@ -117,7 +117,7 @@ type Executor struct {
 
 	// Only the executor's goroutine uses what follows.
 	conn   *sql.Conn
-	tx     eventstore.Tx // conn, or by way of prepared statements
+	tx     eventstore.Tx // conn, or a way to have what all batches need prepared
 	memory *memory
 	clock  clock
 	alone  bool  // nobody else wrote between the last two batches, as far as is known

@@ -216,6 +216,34 @@ func TestAPoolerThatNobodyToldOfIsFoundOut(t *testing.T) {
 	h.sound()
 }
 
+// TestPreparedStatementsDifferInTheirParameters: so PostgreSQL refuses one that is taken for
+// another, which a pooler may make of them.
+func TestPreparedStatementsDifferInTheirParameters(t *testing.T) {
+	server := pgtest.Open(t)
+	driver, db := openFaulty(t, server.URL())
+	h := &house{TB: t, db: server.DB()}
+	e := h.executor(db, func(cfg *commands.Config) { cfg.Prepare = true })
+	for name, prepare := range everyCommand {
+		if err := prepare(h, e, domain.QueueID{Project: "p1", Name: fmt.Sprint(rand.Uint64())}).give(as(t.Context(), "")); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	run(t, e, commands.CreateQueue{Queue: orders})
+	for range 2 { // the second is answered from memory
+		run(t, e, claim(orders, 1))
+	}
+	by := map[int]string{}
+	for query, inputs := range driver.inputs {
+		if other, taken := by[inputs]; taken {
+			t.Errorf("two statements have %d parameters:%s\nand%s", inputs, other, query)
+		}
+		by[inputs] = query
+	}
+	if len(by) != 5 {
+		t.Errorf("%d statements are prepared: %v", len(by), by)
+	}
+}
+
 // reportStrikes prints what this torture came to, like those of the whole program. Of
 // what was lost or doubled it knows nothing: that fails the test at once.
 func reportStrikes(all chan *strikes) {

@@ -33,6 +33,7 @@ type faulty struct {
 	mu     sync.Mutex
 	calls  int
 	decide func(call int) blow
+	inputs map[string]int // of the prepared statements, how many parameters they have
 }
 
 // openFaulty makes a pool of one connection over a driver that can fail.
@@ -42,7 +43,7 @@ func openFaulty(t testing.TB, url string) (*faulty, *sql.DB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &faulty{dsn: dsn, inner: &pq.Driver{}}
+	f := &faulty{dsn: dsn, inner: &pq.Driver{}, inputs: map[string]int{}}
 	db := sql.OpenDB(f)
 	db.SetMaxOpenConns(1)
 	t.Cleanup(func() { _ = db.Close() })
@@ -146,7 +147,14 @@ func (c faultyConn) PrepareContext(ctx context.Context, query string) (driver.St
 	if err != nil {
 		return nil, err
 	}
+	c.f.note(query, s.NumInput())
 	return faultyStmt{s.(statement), c.f}, nil
+}
+
+func (f *faulty) note(query string, inputs int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inputs[query] = inputs
 }
 
 // statement is what database/sql asks lib/pq's statements for.

@@ -69,6 +69,53 @@ func TestThatThereIsNothingIsProved(t *testing.T) {
 	h.sound()
 }
 
+// TestNothingIsDeniedThatHasBecomeFree: the database's clock may be believed to be earlier than
+// it is, when its answer took long. A claim that finds nothing is decided by what it says then.
+func TestNothingIsDeniedThatHasBecomeFree(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	other := domain.QueueID{Project: "p1", Name: "other"}
+	run(t, e, post(other, `1`))
+	run(t, e, commands.CreateQueue{Queue: orders})
+	run(t, e, commands.ChangeQueue{Queue: orders, Patch: domain.MetadataPatch{{Op: "add", Key: "_default_message_delay", Value: []byte(`2`)}}})
+	run(t, e, claim(orders, 1)) // so that all posts are seen
+	run(t, e, post(orders, `"slow"`))
+	if got := run(t, e, claim(orders, 1)); len(got) > 0 {
+		t.Fatalf("a claim of what is delayed: %v", got)
+	}
+	wait := func(before string) {
+		t.Helper()
+		if _, err := h.db.Exec(`SELECT pg_sleep_until(max(visible_at) - $1::interval) FROM messages`, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait("0.95 seconds") // for longer nobody has asked for the time than it is known
+	lock, err := h.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback() }()
+	if _, err := lock.Exec(`LOCK TABLE live.messages IN SHARE MODE`); err != nil { // behind the batch's time, before its messages
+		t.Fatal(err)
+	}
+	posted := make(chan error, 1)
+	go func() {
+		_, err := commands.Run(as(t.Context(), ""), e, post(other, `2`))
+		posted <- err
+	}()
+	wait("0 seconds")
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-posted; err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, e, claim(orders, 1)); len(got) != 1 {
+		t.Errorf("a claim after the delay: %v", got)
+	}
+	h.sound()
+}
+
 // TestWhatIsRememberedGrowsOld: free messages are remembered, and yet what becomes free
 // in front of them by itself comes first; and nothing is remembered of what is over.
 func TestWhatIsRememberedGrowsOld(t *testing.T) {

@@ -22,7 +22,7 @@ func (e *Executor) findAnswers(ctx context.Context, w *work) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	found, err := eventstore.FindAnswers(ctx, e.tx, keys, w.state.now)
+	found, err := eventstore.FindAnswers(ctx, e.conn, keys, w.state.now)
 	if err != nil {
 		return err
 	}
@@ -64,5 +64,5 @@ func (e *Executor) keepAnswers(ctx context.Context, w *work, now time.Time) (kep
 	if len(answers) == 0 {
 		return false, nil
 	}
-	return true, eventstore.KeepAnswers(ctx, e.tx, answers, now)
+	return true, eventstore.KeepAnswers(ctx, e.conn, answers, now)
 }

@@ -76,7 +76,7 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	if len(missing) == 0 {
 		return nil
 	}
-	queues, err := e.Loader.Queues(ctx, e.tx, missing)
+	queues, err := e.Loader.Queues(ctx, e.conn, missing)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 // lock begins the transaction, brings the memory to the ledger's head and tells the time
 // of the batch. Was the last try committed after all, there is nothing more to do.
 func (e *Executor) lock(ctx context.Context, w *work) (head eventstore.Head, now time.Time, committed bool, err error) {
-	tail, err := eventstore.Begin(ctx, e.tx, e.memory.provable())
+	tail, err := eventstore.Begin(ctx, e.conn, e.memory.provable())
 	if err != nil {
 		e.forget() // so that the next try asks for nothing that may be in the way
 		return head, now, false, err
@@ -78,7 +78,7 @@ func (e *Executor) wasCommitted(ctx context.Context, w *work) (bool, error) {
 	if !w.uncertain {
 		return false, nil
 	}
-	at, found, err := eventstore.FindBatch(ctx, e.tx, w.batch.Head.Position, w.batch.ID)
+	at, found, err := eventstore.FindBatch(ctx, e.conn, w.batch.Head.Position, w.batch.ID)
 	if err != nil {
 		return false, err
 	}
@@ -98,7 +98,7 @@ func after(head eventstore.Head, now time.Time) time.Time {
 }
 
 func (e *Executor) end(ctx context.Context, how string) error {
-	if _, err := e.tx.ExecContext(ctx, how); err != nil {
+	if _, err := e.conn.ExecContext(ctx, how); err != nil {
 		return fmt.Errorf("%s: %w", how, err)
 	}
 	return nil
@@ -120,7 +120,7 @@ func (e *Executor) write(ctx context.Context, w *work, head eventstore.Head) (ev
 	if err != nil {
 		return head, err
 	}
-	if err := e.Projector.Apply(ctx, e.tx, w.batch.Recorded(at)); err != nil {
+	if err := e.Projector.Apply(ctx, e.conn, w.batch.Recorded(at)); err != nil {
 		return head, err
 	}
 	return w.batch.NewHead(at), nil

@@ -20,7 +20,7 @@ func (e *Executor) reserveReported(ctx context.Context, w *work) error {
 		slice := *p.request.Handled
 		err := error(eventstore.ErrMoved) // of one consumer one slice is outstanding
 		if !reserved[slice.Consumer] {
-			err = slice.Reserve(ctx, e.tx)
+			err = slice.Reserve(ctx, e.conn)
 		}
 		if errors.Is(err, eventstore.ErrMoved) {
 			p.answered, p.err = true, err
@@ -54,7 +54,7 @@ func (e *Executor) settleReported(ctx context.Context, w *work) (settled bool, e
 		if p.request.Handled == nil || p.answered || p.err != nil {
 			continue
 		}
-		if err := p.request.Handled.Settle(ctx, e.tx); err != nil {
+		if err := p.request.Handled.Settle(ctx, e.conn); err != nil {
 			return false, err
 		}
 		settled = true

@@ -180,7 +180,7 @@ func (e *Executor) loadServers(ctx context.Context, w *work) (err error) {
 		return nil
 	}
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
-	if w.state.servers, err = e.Loader.Servers(ctx, e.tx, slices.Compact(ids)); err != nil {
+	if w.state.servers, err = e.Loader.Servers(ctx, e.conn, slices.Compact(ids)); err != nil {
 		return err
 	}
 	queues := w.hostQueues()

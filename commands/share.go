@@ -46,7 +46,7 @@ func (e *Executor) loadShares(ctx context.Context, w *work) (err error) {
 		}
 	}
 	if len(keys) > 0 {
-		w.state.revoked, err = e.Loader.RevokedShares(ctx, e.tx, keys)
+		w.state.revoked, err = e.Loader.RevokedShares(ctx, e.conn, keys)
 	}
 	return err
 }

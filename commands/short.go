@@ -35,14 +35,9 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 	if !w.state.recallKeys(w.commands) {
 		return ShortWay, false, nil
 	}
-	remembered, err := e.decideHot(w)
+	remembered, err := e.decideHot(ctx, w)
 	if err != nil {
-		return ShortWay, false, err
-	}
-	if remembered && len(w.batch.Events) == 0 {
-		if remembered, err = e.prove(ctx, w); err != nil {
-			return ShortWay, false, e.notStale(err)
-		}
+		return ShortWay, false, e.notStale(err)
 	}
 	if !remembered {
 		if err := e.decidePeeking(ctx, w); err != nil {
@@ -70,9 +65,27 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 	return ShortWay, true, nil
 }
 
-// decideHot decides on what is remembered, if that is enough.
-func (e *Executor) decideHot(w *work) (decided bool, err error) {
+// decideHot decides on what is remembered, if that is enough. Decisions that record
+// nothing prove nothing then, since the memory may be old: so the ledger's head is asked
+// for, and they are made again at the time that this was.
+func (e *Executor) decideHot(ctx context.Context, w *work) (decided bool, err error) {
 	now := e.estimate()
+	decided, err = e.decideHotAt(w, now)
+	if !decided || err != nil || len(w.batch.Events) > 0 {
+		return decided, err
+	}
+	clock := time.Time{}
+	if e.Now != nil {
+		clock = now
+	}
+	if now, err = eventstore.Peek(ctx, e.tx, e.memory.head, clock); err != nil {
+		return false, err
+	}
+	e.clock.set(now)
+	return e.decideHotAt(w, now)
+}
+
+func (e *Executor) decideHotAt(w *work, now time.Time) (decided bool, err error) {
 	if !w.timeless() && (now.IsZero() || !w.state.serve(w.commands, now)) {
 		return false, nil
 	}
@@ -84,27 +97,6 @@ func (e *Executor) decideHot(w *work) (decided bool, err error) {
 		w.batch.MostOff = maxOff
 	}
 	return true, nil
-}
-
-// prove sees whether what was remembered still held when decisions were made on it that
-// record nothing: those that do are proved by being appended.
-func (e *Executor) prove(ctx context.Context, w *work) (proved bool, err error) {
-	now := w.state.now
-	if now.IsZero() || w.state.locked {
-		return false, nil
-	}
-	clock := time.Time{}
-	if e.Now != nil {
-		clock = now
-	}
-	at, err := eventstore.Peek(ctx, e.tx, e.memory.head, clock)
-	if err != nil {
-		return false, err
-	}
-	if e.Now == nil {
-		e.clock.set(at)
-	}
-	return at.Sub(now).Abs() <= maxOff, nil
 }
 
 // decidePeeking decides on what is loaded without the lock.

@@ -128,7 +128,7 @@ func (e *Executor) loadSubscriptions(ctx context.Context, w *work) error {
 	if len(needs) == 0 {
 		return nil
 	}
-	found, err := e.Loader.Subscriptions(ctx, e.tx, needs)
+	found, err := e.Loader.Subscriptions(ctx, e.conn, needs)
 	if err != nil {
 		return err
 	}

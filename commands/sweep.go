@@ -41,7 +41,7 @@ func (e *Executor) loadSweeps(ctx context.Context, w *work) (err error) {
 		}
 	}
 	if len(numbers) > 0 {
-		w.state.sweeps, err = e.Loader.Sweeps(ctx, e.tx, numbers, w.state.now)
+		w.state.sweeps, err = e.Loader.Sweeps(ctx, e.conn, numbers, w.state.now)
 	}
 	return err
 }

@@ -203,7 +203,7 @@ func (e *Executor) loadTasks(ctx context.Context, w *work) error {
 	}
 	handed := append(w.handing(), s.mayBeHanded(handsOut)...)
 	if len(ids)+len(handed) > 0 {
-		found, err := e.Loader.Tasks(ctx, e.tx, ids, handed)
+		found, err := e.Loader.Tasks(ctx, e.conn, ids, handed)
 		if err != nil {
 			return err
 		}

@@ -286,7 +286,7 @@ func (e *Executor) loadUserMessages(ctx context.Context, w *work) error {
 	if len(refs) == 0 {
 		return nil
 	}
-	found, err := e.Loader.UserMessages(ctx, e.tx, refs)
+	found, err := e.Loader.UserMessages(ctx, e.conn, refs)
 	if err != nil {
 		return err
 	}

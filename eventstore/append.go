@@ -189,7 +189,11 @@ func (h Head) Args(now time.Time) []any {
 // database's if that is zero. It takes no lock, and fails with ErrStale when the head is not
 // the ledger's.
 func Peek(ctx context.Context, tx Tx, head Head, clock time.Time) (time.Time, error) {
-	return ScanTime(tx.QueryRowContext(ctx, `SELECT ledger.peek($1, $2, $3)`, head.Args(clock)...))
+	at, err := scanTime(tx.QueryRowContext(ctx, `SELECT ledger.peek($1, $2, $3)`, head.Args(clock)...))
+	if err != nil {
+		return at, fmt.Errorf("peek: %w", err)
+	}
+	return at, nil
 }
 
 // Recorded is the batch as it stands in the ledger once it was written at a time.
@@ -228,9 +232,17 @@ func Append(ctx context.Context, tx Tx, b *Batch) (time.Time, error) {
 // ScanTime reads the answer of ledger.append, or of a function that passes it on:
 // the batch's time, or ErrStale for NULL.
 func ScanTime(row *sql.Row) (time.Time, error) {
+	at, err := scanTime(row)
+	if err != nil {
+		return at, fmt.Errorf("append: %w", err)
+	}
+	return at, nil
+}
+
+func scanTime(row *sql.Row) (time.Time, error) {
 	var at sql.NullTime
 	if err := row.Scan(&at); err != nil {
-		return time.Time{}, fmt.Errorf("append: %w", err)
+		return time.Time{}, err
 	}
 	if !at.Valid {
 		return time.Time{}, ErrStale

@@ -49,8 +49,8 @@ const null = 0xFFFFFFFF // the length of an element that is null
 // Texts is a text[]; the texts must be UTF-8 without NUL.
 func Texts[T string | []byte](values []T) []byte { return texts(values, false) }
 
-// TextsOrNull is a text[] in which empty texts are null, or NULL if all of several are: unnest
-// beside other arrays makes the same of it.
+// TextsOrNull is a text[] in which empty texts are null, or NULL if all are: unnest beside other
+// arrays makes the same of it.
 func TextsOrNull[T string | []byte](values []T) []byte {
 	if isNothing(values, func(v T) bool { return len(v) == 0 }) {
 		return nil
@@ -103,7 +103,7 @@ func Ints(values []int) []byte {
 // UUIDs is a uuid[].
 func UUIDs(values []uuid.UUID) []byte { return uuids(values, false) }
 
-// UUIDsOrNull is a uuid[] in which zero UUIDs are null, or NULL if all of several are.
+// UUIDsOrNull is a uuid[] in which zero UUIDs are null, or NULL if all are.
 func UUIDsOrNull(values []uuid.UUID) []byte {
 	if isNothing(values, func(v uuid.UUID) bool { return v == uuid.Nil }) {
 		return nil
@@ -130,7 +130,7 @@ var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Times is a timestamptz[], to the microsecond.
 func Times(values []time.Time) []byte { return times(values, false) }
 
-// TimesOrNull is a timestamptz[] in which zero times are null, or NULL if all of several are.
+// TimesOrNull is a timestamptz[] in which zero times are null, or NULL if all are.
 func TimesOrNull(values []time.Time) []byte {
 	if isNothing(values, time.Time.IsZero) {
 		return nil

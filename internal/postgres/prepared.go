@@ -20,8 +20,9 @@ const maxPrepared = 200
 //
 // lib/pq numbers the statements of a connection, so no pooler may stand between that gives
 // out connections by the transaction. When the server does not know a statement, or knows
-// another by its number, the statement fails before it begins, refused is called with the
-// error, and from then on statements are sent as they are.
+// one by its number that has more or fewer parameters, the statement fails before it begins,
+// refused is called with the error, and from then on statements are sent as they are. For
+// this to be all that can happen, no two statements of a program may have equally many.
 //
 // A Prepared is used by one goroutine at a time. It ends with the connection.
 type Prepared struct {
