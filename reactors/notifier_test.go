@@ -389,10 +389,16 @@ func TestConfirmation(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	confirm(false)
-	h.postBodies("q", `"too late"`)
 	h.eventually("it is told", func() bool { return len(r.got("/a")) == 3 && h.waiting() == 0 })
 	if got := r.got("/a")[2]; !strings.Contains(got.body, `"Message_Type": "UnsubscribeConfirmation"`) || !strings.Contains(got.body, "Client-ID") {
 		t.Errorf("%+v", got)
+	}
+	h.postBodies("q", `"too late"`)
+	confirm(true)
+	h.postBodies("q", `"in time again"`)
+	h.eventually("it is delivered again", func() bool { return len(r.got("/a")) >= 4 })
+	if got := r.bodies("/a"); len(got) != 4 || got[3] != `"in time again"` {
+		t.Errorf("%v", got)
 	}
 	h.sound()
 }
