@@ -54,8 +54,8 @@ type Config struct {
 	// context and no deadline: that the database answers at all is the pool's business
 	// (postgres.OpenWriter).
 	DB *sql.DB
-	// Prepare: statements are prepared, since no pooler gives out the connections of DB by
-	// the transaction (postgres.Prepared).
+	// Prepare: the statements that all batches need are prepared, since no pooler gives out
+	// the connections of DB by the transaction (postgres.Prepared).
 	Prepare   bool
 	Loader    Loader
 	Projector Projector

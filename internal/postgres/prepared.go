@@ -9,10 +9,6 @@ import (
 	"github.com/lib/pq/pqerror"
 )
 
-// maxPrepared bounds the statements that a connection keeps. Callers have fewer; beyond it
-// statements are sent as they are.
-const maxPrepared = 200
-
 // Prepared runs statements on one connection, and prepares each that has parameters when it
 // first comes: one more round trip then, and afterwards the server neither parses nor plans
 // it. Of what the server does for a batch of one command that is a quarter. Only texts may be
@@ -41,7 +37,7 @@ func (p *Prepared) statement(ctx context.Context, query string, args []any) (*sq
 	if s := p.statements[query]; s != nil {
 		return s, nil
 	}
-	if p.statements == nil || len(args) == 0 || len(p.statements) == maxPrepared {
+	if p.statements == nil || len(args) == 0 {
 		return nil, nil
 	}
 	s, err := p.conn.PrepareContext(ctx, query)
