@@ -75,6 +75,8 @@ type Config struct {
 	Observe func(BatchReport)
 	// News is told which queues may have something for those who wait; nil: nobody waits.
 	News *News
+	// Recent is told of each batch that is committed; nil: nobody here follows the ledger.
+	Recent *eventstore.Recent
 	// PartitionSize of the ledger, in positions; 0: eventstore.PartitionSize.
 	PartitionSize int64
 }

@@ -37,9 +37,15 @@ func (e *Executor) goLong(ctx context.Context, w *work) (Way, error) {
 		return way, err
 	}
 	w.uncertain = false
-	e.memory.install(w.state, head)
+	e.committed(w, head)
 	e.forgetDestroyed(w.state)
 	return way, nil
+}
+
+// committed remembers what a batch has made of the ledger.
+func (e *Executor) committed(w *work, head eventstore.Head) {
+	e.memory.install(w.state, head)
+	e.Recent.Add(&w.batch, head)
 }
 
 // lock begins the transaction, brings the memory to the ledger's head and tells the time

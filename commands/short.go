@@ -61,7 +61,7 @@ func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, er
 	if w.batch.Now.IsZero() {
 		e.clock.set(at)
 	}
-	e.memory.install(w.state, w.batch.NewHead(at))
+	e.committed(w, w.batch.NewHead(at))
 	return ShortWay, true, nil
 }
 

@@ -121,7 +121,10 @@ type Batch struct {
 	MostOff time.Duration
 	Events  []NewEvent
 
-	ids []uuid.UUID
+	ids   []uuid.UUID
+	sizes []int // of each event's data and bodies, in bytes
+	// recorded is what the batch is if it was written at the time that it has.
+	recorded []RecordedEvent
 }
 
 // AppendParameters is how many AppendArgs there are.
@@ -136,7 +139,7 @@ func (b *Batch) AppendArgs() ([]any, error) {
 	if n == 0 {
 		return nil, errors.New("a batch without events")
 	}
-	b.ids = make([]uuid.UUID, n)
+	b.ids, b.sizes = make([]uuid.UUID, n), make([]int, n)
 	texts := make([]string, 8*n)
 	column := func(i int) []string { return texts[i*n : (i+1)*n] }
 	streams, types, bodies, projects := column(0), column(1), column(2), column(3)
@@ -147,6 +150,7 @@ func (b *Batch) AppendArgs() ([]any, error) {
 		if data[i], bodies[i], err = encode(e.Event); err != nil {
 			return nil, err
 		}
+		b.sizes[i] = len(data[i]) + len(bodies[i])
 		if b.ids[i], err = uuid.NewV7(); err != nil {
 			return nil, fmt.Errorf("make event id: %w", err)
 		}
@@ -196,16 +200,20 @@ func Peek(ctx context.Context, tx Tx, head Head, clock time.Time) (time.Time, er
 	return at, nil
 }
 
-// Recorded is the batch as it stands in the ledger once it was written at a time.
+// Recorded is the batch as it stands in the ledger once it was written at a time. It is not to
+// be changed: the next call may return the same.
 func (b *Batch) Recorded(at time.Time) []RecordedEvent {
-	recorded := make([]RecordedEvent, len(b.Events))
+	if b.recorded != nil && b.recorded[0].RecordedAt.Equal(at) {
+		return b.recorded
+	}
+	b.recorded = make([]RecordedEvent, len(b.Events))
 	for i, e := range b.Events {
-		recorded[i] = RecordedEvent{
+		b.recorded[i] = RecordedEvent{
 			Position: b.Head.Position + int64(i) + 1, ID: b.ids[i], Batch: b.ID,
 			Version: e.Version, Event: e.Event, Origin: e.Origin, RecordedAt: at,
 		}
 	}
-	return recorded
+	return b.recorded
 }
 
 // NewHead is the ledger's head once the batch was written at a time.

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"nabu/internal/pgarray"
 )
 
@@ -88,24 +90,28 @@ ON CONFLICT (name) DO NOTHING`, consumer, start == AtHead)
 
 // standing is where a consumer stands.
 type standing struct {
-	at, head int64
-	parks    bool // something is parked
-	asked    bool // and some of it, behind the checkpoint, is to be delivered again
+	at    int64
+	head  Head // without its time
+	parks bool // something is parked
+	asked bool // and some of it, behind the checkpoint, is to be delivered again
 }
 
 // look finds a consumer's checkpoint, the ledger's head and whether something is parked:
 // a few index probes.
 func look(ctx context.Context, tx Tx, consumer string) (s standing, err error) {
+	var id uuid.NullUUID // none: the ledger is empty
 	err = tx.QueryRowContext(ctx, `
-SELECT c.position, coalesce((SELECT e.position FROM ledger.events e ORDER BY e.position DESC LIMIT 1), 0),
+SELECT c.position, coalesce(h.position, 0), h.id,
     EXISTS (SELECT FROM ledger.parked p WHERE p.consumer = c.name AND p.skipped_at IS NULL),
     EXISTS (SELECT FROM ledger.parked p
         WHERE p.consumer = c.name AND p.asked AND p.skipped_at IS NULL AND p.position <= c.position)
 FROM ledger.consumers c
-WHERE c.name = $1::text`, consumer).Scan(&s.at, &s.head, &s.parks, &s.asked)
+LEFT JOIN LATERAL (SELECT e.position, e.id FROM ledger.events e ORDER BY e.position DESC LIMIT 1) AS h ON true
+WHERE c.name = $1::text`, consumer).Scan(&s.at, &s.head.Position, &id, &s.parks, &s.asked)
 	if err != nil {
 		return standing{}, fmt.Errorf("read the checkpoint of %s: %w", consumer, err)
 	}
+	s.head.ID = id.UUID
 	return s, nil
 }
 

@@ -22,6 +22,8 @@ type FeedConfig struct {
 	// connections by the transaction, several readers would be active at once.
 	DB  *sql.DB
 	Log *slog.Logger
+	// Recent is what this process has just appended, which is not read back; nil: all is.
+	Recent *Recent
 	// From says where a consumer begins when it subscribes for the first time ever. Those
 	// that are not named begin with the first event.
 	From map[string]Start

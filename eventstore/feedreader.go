@@ -91,7 +91,7 @@ func (r *reader) follow(ctx context.Context) error {
 		if err := sleep(ctx, min(r.feed.Rest, r.feed.Poll)); err != nil {
 			return err
 		}
-		if err := r.await(ctx, s.head); err != nil {
+		if err := r.await(ctx, s.head.Position); err != nil {
 			return err
 		}
 	}
@@ -115,7 +115,7 @@ func (r *reader) lead(ctx context.Context) (end func()) {
 
 // readUpto delivers the history from where the consumer stands to the head.
 func (r *reader) readUpto(ctx context.Context, conn *sql.Conn, s standing) (err error) {
-	for at := s.at; at < s.head && ctx.Err() == nil; {
+	for at := s.at; at < s.head.Position && ctx.Err() == nil; {
 		began := time.Now()
 		if at, err = r.advance(ctx, conn, at, s.head); err != nil {
 			return err
@@ -156,7 +156,7 @@ func (r *reader) await(ctx context.Context, at int64) error {
 
 // advance delivers the slice after a position until it is acknowledged, given up or the
 // checkpoint has moved, and returns where to go on.
-func (r *reader) advance(ctx context.Context, conn *sql.Conn, at, head int64) (int64, error) {
+func (r *reader) advance(ctx context.Context, conn *sql.Conn, at int64, head Head) (int64, error) {
 	slice, err := r.read(ctx, conn, at, head)
 	if err != nil {
 		return 0, err
@@ -234,18 +234,24 @@ func (r *reader) giveUp(ctx context.Context, conn *sql.Conn, slice Slice, refusa
 }
 
 // read reads the slice after a position. It has no events where none are wanted.
-func (r *reader) read(ctx context.Context, conn *sql.Conn, at, head int64) (Slice, error) {
-	slice := Slice{Consumer: r.consumer, From: at}
-	most := r.cut.most(r.feed.MaxEvents)
-	var err error
-	if types := r.feed.Types[r.consumer]; types != nil {
-		if r.passedFrom != at || r.passed > head {
+func (r *reader) read(ctx context.Context, conn *sql.Conn, at int64, head Head) (slice Slice, err error) {
+	slice = Slice{Consumer: r.consumer, From: at}
+	most, types := r.cut.most(r.feed.MaxEvents), r.feed.Types[r.consumer]
+	if types != nil {
+		if r.passedFrom != at || r.passed > head.Position {
 			r.passed = at
 		}
-		slice.Events, slice.To, err = readSliceOf(ctx, conn, r.passed, head, most, r.feed.MaxBytes, types)
-		return slice, err
+		at = r.passed
 	}
-	slice.Events, slice.To, err = readSlice(ctx, conn, at, head, most, r.feed.MaxBytes)
+	var known bool
+	if slice.Events, slice.To, known = r.feed.Recent.slice(at, head, most, r.feed.MaxBytes, types); known {
+		return slice, nil
+	}
+	if types != nil {
+		slice.Events, slice.To, err = readSliceOf(ctx, conn, at, head.Position, most, r.feed.MaxBytes, types)
+	} else {
+		slice.Events, slice.To, err = readSlice(ctx, conn, at, head.Position, most, r.feed.MaxBytes)
+	}
 	return slice, err
 }
 

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type house struct {
 	testing.TB
 	db       *sql.DB
-	direct   *sql.DB // around the pooler, if there is one
+	direct   *sql.DB            // around the pooler, if there is one
+	recent   *eventstore.Recent // what the executor has appended
 	executor *commands.Executor
 	views    *projections.Views
 	now      time.Time
@@ -39,7 +40,7 @@ type house struct {
 
 func newHouse(t testing.TB) *house {
 	database := pgtest.Open(t)
-	h := &house{TB: t, db: database.DB(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), project: "p"}
+	h := &house{TB: t, db: database.DB(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), project: "p", recent: &eventstore.Recent{}}
 	var err error
 	if h.direct, err = postgres.Open(database.URL(), 4); err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func newHouse(t testing.TB) *house {
 	h.views = &projections.Views{DB: h.db, Now: func() time.Time { return h.now }}
 	h.executor = commands.NewExecutor(commands.Config{
 		DB: h.db, Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: domain.DefaultLimits(),
-		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now },
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now }, Recent: h.recent,
 	})
 	t.Cleanup(func() {
 		if err := h.executor.Close(context.Background()); err != nil {

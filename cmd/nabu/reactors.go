@@ -64,7 +64,7 @@ func react(
 		return nil, fmt.Errorf("make the reactors' router: %w", err)
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
-	r := &reacting{router: router, end: end, notifier: notifier, feed: newFeed(db, notifier, forwarder, log)}
+	r := &reacting{router: router, end: end, notifier: notifier, feed: newFeed(db, executor.Recent, notifier, forwarder, log)}
 	r.sweeper = reactors.NewSweeper(executor, &projections.Views{DB: db.read}, log)
 	router.AddConsumerHandler("sweeper", reactors.SweeperConsumer, r.feed, r.sweeper.React)
 	router.AddConsumerHandler("notifier", reactors.NotifierConsumer, r.feed, notifier.React)
@@ -102,13 +102,13 @@ func newRouter(log *slog.Logger) (*message.Router, error) {
 	return router, err
 }
 
-func newFeed(db *database, notifier *reactors.Notifier, forwarder *reactors.Forwarder, log *slog.Logger) *eventstore.Feed {
+func newFeed(db *database, recent *eventstore.Recent, notifier *reactors.Notifier, forwarder *reactors.Forwarder, log *slog.Logger) *eventstore.Feed {
 	leads := map[string]func(context.Context){reactors.NotifierConsumer: notifier.Lead}
 	if forwarder != nil {
 		leads[reactors.ForwarderConsumer] = forwarder.Lead
 	}
 	return eventstore.NewFeed(eventstore.FeedConfig{
-		DB: db.direct, Log: log, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
+		DB: db.direct, Log: log, Recent: recent, Poll: feedPace, Rest: feedRest, Pace: slowly, Temporary: passes,
 		MaxEvents: feedEvents, MaxBytes: feedBytes,
 		Lead: leads,
 		// What is to be forwarded stands in a read model.

@@ -15,6 +15,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/eventstore"
 	"nabu/http"
 	"nabu/internal/bench"
 	"nabu/internal/sealing"
@@ -133,8 +134,8 @@ func (s *service) start(ctx context.Context, listener listeners) error {
 // newExecutor starts the executor. What it writes wakes the reactors, once there are some.
 func (s *service) newExecutor(news *commands.News, m *metrics) *commands.Executor {
 	return commands.NewExecutor(commands.Config{
-		News: news,
-		DB:   s.database.write, Prepare: !s.database.pooled, Loader: projections.States{}, Projector: projections.Inlines{},
+		News: news, Recent: &eventstore.Recent{},
+		DB: s.database.write, Prepare: !s.database.pooled, Loader: projections.States{}, Projector: projections.Inlines{},
 		Limits: s.Limits, Tasks: s.Images.rules, UserMessages: s.Volumes.rules, Keys: s.keys, Log: s.log,
 		Observe: func(r commands.BatchReport) {
 			m.observe(r)
