@@ -6,6 +6,7 @@ CREATE TABLE message_events (
     position bigint NOT NULL,
     CONSTRAINT message_events_pkey PRIMARY KEY (message, position)
 );
+ALTER TABLE message_events ALTER message SET STATISTICS 10, ALTER position SET STATISTICS 0; -- as for messages
 
 -- Events that concern whatever stood between two places of a queue: purges and deletions of
 -- the queue, and sweeps. first is 0 where all up to last is gone; otherwise it is gone if
