@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"nabu/domain"
@@ -48,11 +49,8 @@ const endOfQueue = domain.Place(math.MaxInt64)
 func applyToMessageIndex(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
 	events, ranges := foldMessageIndex(history)
 	if len(events) > 0 {
-		messages, positions := make([]domain.Place, len(events)), make([]int64, len(events))
-		for i, e := range events {
-			messages[i], positions[i] = e.message, e.position
-		}
-		if err := call(ctx, tx, "index_messages", []any{pgarray.BigInts(messages), pgarray.BigInts(positions)}); err != nil {
+		begun := stretch(history[0].Position, indexedEvents)
+		if err := call(ctx, tx, "index_messages", append([]any{begun}, messageEventArgs(events)...)); err != nil {
 			return err
 		}
 	}
@@ -74,7 +72,58 @@ ON CONFLICT DO NOTHING`,
 	return nil
 }
 
-// foldMessageIndex gathers the rows, those of messages in the order of the index.
+// How many events that post, and how many that concern what these have posted, a row of the
+// index is about.
+const (
+	indexedPostings = 16
+	indexedEvents   = 256
+)
+
+// stretch is where the stretch of so many positions begins that has a position.
+func stretch(position, size int64) int64 { return position - position%size }
+
+// stretches is the key of a row of message_events.
+type stretches struct{ posted, recorded int64 }
+
+func (e messageEvent) stretches() stretches {
+	posted, _ := e.message.Parts()
+	return stretches{stretch(posted, indexedPostings), stretch(e.position, indexedEvents)}
+}
+
+// messageEventArgs are one element for each row of message_events, with its pairs.
+func messageEventArgs(events []messageEvent) []any {
+	groups := together(events, messageEvent.stretches)
+	n := len(groups)
+	posted, recorded := make([]int64, n), make([]int64, n)
+	messages, positions := make([][]byte, n), make([][]byte, n)
+	for i, pairs := range groups {
+		key := pairs[0].stretches()
+		posted[i], recorded[i] = key.posted, key.recorded
+		messages[i] = arrayText(pairs, func(text []byte, e messageEvent) []byte {
+			return strconv.AppendInt(text, int64(e.message-domain.PlaceOf(key.posted, 0)), 10)
+		})
+		positions[i] = arrayText(pairs, func(text []byte, e messageEvent) []byte {
+			return strconv.AppendInt(text, e.position-key.recorded, 10)
+		})
+	}
+	return []any{pgarray.BigInts(posted), pgarray.BigInts(recorded), pgarray.Texts(messages), pgarray.Texts(positions)}
+}
+
+// indexedPositions are the positions of the events that concern a message, in order.
+func indexedPositions(ctx context.Context, tx eventstore.Tx, id domain.MessageID) ([]int64, error) {
+	place := domain.PostingPlace(id)
+	posting, _ := place.Parts()
+	from := stretch(posting, indexedPostings)
+	return int64s(ctx, tx, "look into the index", `
+SELECT e.recorded_from + pair.position
+FROM message_events e
+CROSS JOIN LATERAL unnest(e.messages, e.positions) AS pair (message, position)
+WHERE e.posted_from = $1 AND pair.message = $2
+ORDER BY 1
+LIMIT $3`, from, int64(place-domain.PlaceOf(from, 0)), maxStory)
+}
+
+// foldMessageIndex gathers what the index is made of, that of messages in the order of events.
 func foldMessageIndex(history []eventstore.RecordedEvent) (events []messageEvent, ranges []messageRange) {
 	for _, recorded := range history {
 		for _, id := range messagesOf(recorded.Event) {
@@ -98,7 +147,7 @@ func foldMessageIndex(history []eventstore.RecordedEvent) (events []messageEvent
 		}
 	}
 	slices.SortFunc(events, func(a, b messageEvent) int {
-		return cmp.Or(cmp.Compare(a.message, b.message), cmp.Compare(a.position, b.position))
+		return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.message, b.message))
 	})
 	return slices.Compact(events), ranges
 }
@@ -176,8 +225,7 @@ func (v *Views) MessageStory(ctx context.Context, id domain.MessageID) (MessageS
 }
 
 func messageStory(ctx context.Context, tx eventstore.Tx, id domain.MessageID) (story MessageStory, err error) {
-	positions, err := int64s(ctx, tx, "look into the index", `SELECT position FROM message_events WHERE message = $1 ORDER BY position LIMIT $2`,
-		int64(domain.PostingPlace(id)), maxStory)
+	positions, err := indexedPositions(ctx, tx, id)
 	if err != nil {
 		return story, err
 	}

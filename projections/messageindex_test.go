@@ -377,14 +377,22 @@ func TestTheMessageIndexIsRebuilt(t *testing.T) {
 	if found := check(); found != nil {
 		t.Errorf("after it has followed on, a check finds %v", found)
 	}
-	// An operator sets the consumer back: some of the next slice is there, some is not.
-	third := h.post("a", "c", plain(`4`))[0]
+	// An operator sets the consumer back: some of the next slice is there, some is not, and it
+	// is of two stretches.
+	for range 150 {
+		run(h, commands.DeleteMessage{Queue: h.id("a"), ID: h.post("a", "c", plain(`4`))[0]})
+	}
+	h.index(h.all(), 1000)
+	third := h.post("a", "c", plain(`5`))[0]
 	if _, err := h.db.Exec(`UPDATE ledger.consumers SET position = 0 WHERE name = 'message-index'`); err != nil {
 		t.Fatal(err)
 	}
 	run(h, commands.DeleteMessage{Queue: h.id("a"), ID: third})
-	h.index(h.all(), 100)
+	h.index(h.all(), 1000)
 	if found := check(); found != nil {
 		t.Errorf("after it was set back, a check finds %v", found)
+	}
+	if story := h.story(third); len(story) != 2 {
+		t.Errorf("after it was set back, a story is %v", story)
 	}
 }
