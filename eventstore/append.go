@@ -139,7 +139,7 @@ func (b *Batch) AppendArgs() ([]any, error) {
 	if n == 0 {
 		return nil, errors.New("a batch without events")
 	}
-	b.ids, b.sizes = make([]uuid.UUID, n), make([]int, n)
+	b.ids, b.sizes, b.recorded = make([]uuid.UUID, n), make([]int, n), nil
 	texts := make([]string, 8*n)
 	column := func(i int) []string { return texts[i*n : (i+1)*n] }
 	streams, types, bodies, projects := column(0), column(1), column(2), column(3)
@@ -203,7 +203,7 @@ func Peek(ctx context.Context, tx Tx, head Head, clock time.Time) (time.Time, er
 // Recorded is the batch as it stands in the ledger once it was written at a time. It is not to
 // be changed: the next call may return the same.
 func (b *Batch) Recorded(at time.Time) []RecordedEvent {
-	if b.recorded != nil && b.recorded[0].RecordedAt.Equal(at) {
+	if len(b.recorded) > 0 && b.recorded[0].RecordedAt.Equal(at) {
 		return b.recorded
 	}
 	b.recorded = make([]RecordedEvent, len(b.Events))

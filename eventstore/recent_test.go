@@ -56,11 +56,19 @@ func (w *writer) write(events ...domain.Event) {
 	w.recent.Add(&batch, batch.NewHead(at))
 }
 
-// posts writes so many batches of one event.
-func (w *writer) posts(batches int) {
-	for i := range batches {
-		w.write(posted("a", fmt.Sprint(i)))
+// deletes writes so many batches of one event.
+func (w *writer) deletes(batches int) {
+	for range batches {
+		w.write(deletion(1))
 	}
+}
+
+func deletion(messages int) domain.Event {
+	e := domain.MessagesDeleted{Project: "p", Queue: "a", Number: 1}
+	for i := range messages {
+		e.Messages = append(e.Messages, domain.DeletedMessage{ID: domain.NewMessageID(domain.Place(i), 1), Place: domain.Place(i)})
+	}
+	return e
 }
 
 // sources tells how many events in a row are the very ones that the writer has kept, and how
@@ -84,39 +92,41 @@ func (w *writer) sources(events []eventstore.RecordedEvent) string {
 }
 
 func (w *writer) keeps(e eventstore.RecordedEvent) bool {
-	was, known := w.kept[e.ID].(domain.MessagesPosted)
-	is, posted := e.Event.(domain.MessagesPosted)
-	return known && posted && &was.Messages[0] == &is.Messages[0]
+	was, known := w.kept[e.ID].(domain.MessagesDeleted)
+	is, deleted := e.Event.(domain.MessagesDeleted)
+	return known && deleted && &was.Messages[0] == &is.Messages[0]
 }
 
 // TestWhatWasJustAppendedIsNotReadBack: but nothing is delivered that the ledger does not have
 // there, whoever has written it.
 func TestWhatWasJustAppendedIsNotReadBack(t *testing.T) {
 	t.Parallel()
-	large := posted("a", `"`+strings.Repeat("x", 1_500_000)+`"`)
-	many := slices.Repeat([]domain.Event{posted("a", `1`)}, 1600)
+	large := deletion(20_000) // 1.3 MB
+	many := slices.Repeat([]domain.Event{deletion(1)}, 1600)
 	tests := map[string]struct {
 		slice int // events at most
 		write func(w, other *writer)
 		want  string // what was kept or read
 	}{
-		"all is its own":                {1, func(w, _ *writer) { w.posts(3) }, "3 kept"},
-		"in slices of two":              {2, func(w, _ *writer) { w.posts(3) }, "3 kept"},
-		"another has written behind it": {1, func(w, other *writer) { w.posts(2); other.posts(1) }, "3 read"},
-		"and it again":                  {1, func(w, other *writer) { w.posts(2); other.posts(1); w.posts(2) }, "3 read 2 kept"},
-		"another was before it":         {1, func(w, other *writer) { other.posts(2); w.posts(2) }, "2 read 2 kept"},
-		"one slice of both":             {9, func(w, other *writer) { other.posts(2); w.posts(2) }, "4 read"},
+		"all is its own":                {1, func(w, _ *writer) { w.deletes(3) }, "3 kept"},
+		"in slices of two":              {2, func(w, _ *writer) { w.deletes(3) }, "3 kept"},
+		"another has written behind it": {1, func(w, other *writer) { w.deletes(2); other.deletes(1) }, "3 read"},
+		"and it again":                  {1, func(w, other *writer) { w.deletes(2); other.deletes(1); w.deletes(2) }, "3 read 2 kept"},
+		"another was before it":         {1, func(w, other *writer) { other.deletes(2); w.deletes(2) }, "2 read 2 kept"},
+		"one slice of both":             {9, func(w, other *writer) { other.deletes(2); w.deletes(2) }, "4 read"},
 		"another ledger's": {1, func(w, other *writer) {
 			w.recent = keptElsewhere(w, 3)
-			other.posts(3)
+			other.deletes(3)
 		}, "3 read"},
 		"behind another ledger's": {1, func(w, other *writer) {
 			w.recent = keptElsewhere(w, 2)
-			other.posts(2)
-			w.posts(1)
+			other.deletes(2)
+			w.deletes(1)
 		}, "2 read 1 kept"},
 		"more than is kept":        {400, func(w, _ *writer) { w.write(many...); w.write(many...); w.write(many...) }, "1600 read 3200 kept"},
-		"more bytes than are kept": {1, func(w, _ *writer) { w.write(large); w.write(large); w.write(large) }, "1 read 2 kept"},
+		"more bytes than are kept": {1, func(w, _ *writer) { w.write(large, deletion(1)); w.write(large); w.write(large); w.write(large) }, "2 read 3 kept"},
+		"one with bodies between":  {9, func(w, _ *writer) { w.deletes(2); w.write(posted("a", `1`)); w.deletes(1) }, "2 kept 2 read"},
+		"one by one":               {1, func(w, _ *writer) { w.deletes(2); w.write(posted("a", `1`)); w.deletes(1) }, "2 kept 1 read 1 kept"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -147,7 +157,7 @@ func TestWhatWasJustAppendedIsNotReadBack(t *testing.T) {
 // keptElsewhere is what a writer keeps that has written so many batches of another ledger.
 func keptElsewhere(t testing.TB, batches int) *eventstore.Recent {
 	elsewhere := newWriter(t, pgtest.Open(t).DB())
-	elsewhere.posts(batches)
+	elsewhere.deletes(batches)
 	return elsewhere.recent
 }
 
@@ -156,12 +166,12 @@ func TestWhatIsKeptIsCutAsWhatIsRead(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Open(t).DB()
 	w := newWriter(t, db)
-	created := domain.QueueCreated{Project: "p", Name: "a"}
+	purged := domain.QueuePurged{Project: "p", Name: "a", Number: 1}
 	deleted := domain.QueueDeleted{Project: "p", Name: "a", Number: 1}
-	w.write(created, deleted, posted("a", `1`), deleted)
-	w.write(created)
-	w.write(deleted, created, deleted, deleted)
-	w.write(created, created)
+	w.write(purged, deleted, posted("a", `1`), deleted)
+	w.write(purged)
+	w.write(deleted, purged, deleted, deleted)
+	w.write(purged, purged)
 	bounds := func(recent *eventstore.Recent, maxEvents, maxBytes int, types []string) (cuts [][]int64) {
 		consumer := uuid.NewString()
 		feed := newFeed(t, db, func(cfg *eventstore.FeedConfig) {
@@ -185,7 +195,7 @@ func TestWhatIsKeptIsCutAsWhatIsRead(t *testing.T) {
 		}
 		return cuts
 	}
-	for _, types := range [][]string{nil, {deleted.EventType()}, {deleted.EventType(), created.EventType()}} {
+	for _, types := range [][]string{{deleted.EventType()}, {deleted.EventType(), purged.EventType()}} {
 		for _, most := range []int{1, 2, 3, 100} {
 			for _, bytes := range []int{1, 50, 90, 1000} {
 				if diff := cmp.Diff(bounds(nil, most, bytes, types), bounds(w.recent, most, bytes, types)); diff != "" {

@@ -60,7 +60,7 @@ func (s *Server) checked(r route) echo.HandlerFunc {
 			}
 		}
 		if named {
-			its.queue = domain.QueueID{Project: its.caller.Project, Name: c.Param("queue")}
+			its.queue = domain.QueueID{Project: its.caller.Project, Name: strings.Clone(c.Param("queue"))} // it is remembered, not the request
 			if err := domain.CheckQueueName(its.queue.Name); err != nil {
 				return badRequest("Invalid queue identification", "%v", err)
 			}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -224,5 +225,21 @@ func TestAnnouncedBodiesTakeNoRoom(t *testing.T) {
 	}
 	if cap(buffer) > 2*maxTrusted {
 		t.Errorf("it takes %d bytes", cap(buffer))
+	}
+}
+
+// TestAMessageDoesNotHoldItsRequest: a body that is remembered for a claim is no part of the text
+// that it came in, which would stay as well.
+func TestAMessageDoesNotHoldItsRequest(t *testing.T) {
+	t.Parallel()
+	list := `[{"body": "hello", "junk": "` + strings.Repeat("x", 1000) + `"}]`
+	messages, err := decodeMessages(list, domain.DefaultLimits())
+	if err != nil || messages[0].Body != `"hello"` {
+		t.Fatalf("%v, %v", messages, err)
+	}
+	for i := range list {
+		if unsafe.StringData(messages[0].Body) == unsafe.StringData(list[i:]) {
+			t.Errorf("the body is the part of the request from %d on", i)
+		}
 	}
 }

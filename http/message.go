@@ -60,7 +60,8 @@ func DecodePost(body []byte, limits domain.Limits) ([]domain.NewMessage, error) 
 	return decodeMessages(list, limits)
 }
 
-// decodeMessages reads the list of messages that a client wants to post.
+// decodeMessages reads the list of messages that a client wants to post. They do not refer to it:
+// they are remembered, and the list, or what came with it, may be many times as long.
 func decodeMessages(list string, limits domain.Limits) ([]domain.NewMessage, error) {
 	if !isArray(list) {
 		return nil, domain.Errorf(domain.Malformed, "messages must be an array")
@@ -87,7 +88,7 @@ func decodeMessage(item string, limits domain.Limits) (m domain.NewMessage, err 
 	for name, value := range members(item) {
 		switch name {
 		case "body":
-			m.Body = value
+			m.Body = strings.Clone(value)
 		case "ttl":
 			ttl = value
 		case "delay":

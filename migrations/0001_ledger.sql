@@ -62,7 +62,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock
 DECLARE
     start bigint;
     partition text;
-    hashed regclass; -- the index by stream
+    expression text;
 BEGIN
     PERFORM pg_advisory_xact_lock(7881299347898368);
     SELECT coalesce(max(p.past), 1) INTO start FROM ledger.partitions p;
@@ -75,10 +75,14 @@ BEGIN
         EXECUTE (
             SELECT format('ALTER TABLE ledger.%I ', partition) || string_agg(format('ALTER %I SET STATISTICS %s', a.attname,
                 CASE WHEN a.attname IN ('position', 'version', 'type', 'project', 'recorded_at') THEN 10 ELSE 0 END), ', ')
-            FROM pg_attribute a WHERE a.attrelid = 'ledger.events'::regclass AND a.attnum > 0);
-        SELECT i.indexrelid::regclass INTO STRICT hashed FROM pg_index i
-        WHERE i.indrelid = format('ledger.%I', partition)::regclass AND i.indkey[0] = 0;
-        EXECUTE format('ALTER INDEX %s ALTER COLUMN 1 SET STATISTICS 10', hashed);
+            FROM pg_attribute a WHERE a.attrelid = 'ledger.events'::regclass AND a.attnum > 0 AND NOT a.attisdropped);
+        FOR expression IN
+            SELECT format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 10', i.indexrelid::regclass, k.n)
+            FROM pg_index i, unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attribute, n)
+            WHERE i.indrelid = format('ledger.%I', partition)::regclass AND k.attribute = 0
+        LOOP
+            EXECUTE expression;
+        END LOOP;
         EXECUTE format(
             'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.%I
                  FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', partition);

@@ -72,8 +72,8 @@ ON CONFLICT DO NOTHING`,
 	return nil
 }
 
-// How many events that post, and how many that concern what these have posted, a row of the
-// index is about.
+// At how many positions the messages were posted that a row of the index is about, and at how
+// many are the events that concern them.
 const (
 	indexedPostings = 16
 	indexedEvents   = 256
@@ -118,7 +118,7 @@ func indexedPositions(ctx context.Context, tx eventstore.Tx, id domain.MessageID
 SELECT e.recorded_from + pair.position
 FROM message_events e
 CROSS JOIN LATERAL unnest(e.messages, e.positions) AS pair (message, position)
-WHERE e.posted_from = $1 AND pair.message = $2
+WHERE e.posted_from = $1 AND $2 = ANY (e.messages) AND pair.message = $2
 ORDER BY 1
 LIMIT $3`, from, int64(place-domain.PlaceOf(from, 0)), maxStory)
 }

@@ -1,9 +1,10 @@
 -- Which events concern which message. A message is named by the place of posting that its
 -- id carries, which moving does not change; the event that posted it is known from that
 -- place and is not among them. Messages that were posted together are claimed and deleted
--- together, so a row is about a stretch of postings and a stretch of events, of fixed sizes: it
--- holds pairs of a message and a position, counted from where the two stretches begin. A row
--- for each pair would be eight times the room and the work.
+-- together, so a row is about the messages posted at sixteen positions and the events at 256: it
+-- holds pairs of a message and a position, counted from where the two stretches begin. Where
+-- they are together, a row for each pair would be eight times the room or more; where each
+-- message is alone, two thirds of it.
 CREATE TABLE message_events (
     posted_from   bigint     NOT NULL, -- position
     recorded_from bigint     NOT NULL, -- position
@@ -26,8 +27,8 @@ CREATE TABLE message_ranges (
 );
 
 -- Adds pairs to message_events. Rows of the stretch of events that a slice of the feed begins in
--- may be there from the slice before, and most often what comes now comes behind. All others are new unless an operator has set the
--- consumer back, and looking for each of them first would double what they cost.
+-- may be there from the slice before, and most often what comes now comes behind. All others are new unless events were parked or an
+-- operator has set the consumer back, and looking for each of them first would double what they cost.
 CREATE FUNCTION index_messages(
     begun bigint, all_posted_from bigint[], all_recorded_from bigint[], all_messages text[], all_positions text[]
 ) RETURNS void
