@@ -27,8 +27,9 @@ CREATE TABLE message_ranges (
 );
 
 -- Adds pairs to message_events. Rows of the stretch of events that a slice of the feed begins in
--- may be there from the slice before, and most often what comes now comes behind. All others are new unless events were parked or an
--- operator has set the consumer back, and looking for each of them first would double what they cost.
+-- may be there from the slice before, and most often what comes now comes behind. All others are
+-- new unless events were parked or an operator has set the consumer back, and looking for each of
+-- them first would double what they cost.
 CREATE FUNCTION index_messages(
     begun bigint, all_posted_from bigint[], all_recorded_from bigint[], all_messages text[], all_positions text[]
 ) RETURNS void

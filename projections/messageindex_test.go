@@ -163,10 +163,14 @@ func (h *house) follow(events int) (got []eventstore.RecordedEvent) {
 		h.Fatal(err)
 	}
 	for len(got) < events {
-		msg := <-messages
-		slice, _ := eventstore.SliceOf(msg)
-		got = append(got, slice.Events...)
-		msg.Ack()
+		select {
+		case msg := <-messages:
+			slice, _ := eventstore.SliceOf(msg)
+			got = append(got, slice.Events...)
+			msg.Ack()
+		case <-time.After(20 * time.Second):
+			h.Fatalf("of %d events %d are delivered", events, len(got))
+		}
 	}
 	return got
 }
