@@ -4,9 +4,10 @@ import "runtime/debug"
 
 // What the garbage collector may use. nabu keeps little and makes a lot that dies
 // with its request: with Go's own setting the collector would run hundreds of times
-// a second under load, which cost a third of the posts and more.
+// a second under load, which cost a third of the posts and more. A run takes a few
+// milliseconds of one of the cores, which answers then wait for.
 const (
-	collectorPercent = 400
+	collectorPercent = 1000
 	// The collector works harder from here on. It is far above what nabu needs.
 	softMemoryLimit = 256 << 20
 )
