@@ -28,14 +28,14 @@ func (v *Views) Claim(ctx context.Context, ref domain.ClaimRef) (claim Claim, ex
 SELECT c.ttl, greatest(floor(extract(epoch FROM t.now - c.renewed_at)), 0)::bigint, m.id, m.ttl, m.key, m.body, m.place, m.age
 FROM queues q
 CROSS JOIN (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS t
-JOIN claims c ON c.queue = q.number AND c.id = $3 AND c.ends_at > t.now AND NOT c.released
+CROSS JOIN LATERAL (SELECT * FROM claims f WHERE f.queue = q.number AND f.id = $3 OFFSET 0) AS c
 LEFT JOIN LATERAL (
     SELECT `+messageColumns+`
     FROM unnest(c.places) AS p (place)
     JOIN messages m ON m.queue = c.queue AND m.place = p.place AND m.claim = c.id
     WHERE m.expires_at > t.now AND m.place > q.purged AND `+isReadable+`
 ) AS m ON true
-WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted
+WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted AND c.ends_at > t.now AND NOT c.released
 ORDER BY m.place`, ref.Queue.Project, ref.Queue.Name, ref.ID, v.now())
 	err = pgrows.Each("read claim", rows, err, func() error {
 		var id, key uuid.NullUUID

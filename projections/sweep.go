@@ -192,7 +192,7 @@ FROM (
     (SELECT q.number FROM queues q WHERE q.deleted OR q.purged > q.swept ORDER BY q.number LIMIT $3)
     UNION
     (SELECT c.queue FROM claims c
-        WHERE c.id IS NOT NULL AND c.ends_at <= coalesce($1::timestamptz, statement_timestamp()) - make_interval(secs => $2)
+        WHERE c.ttl >= 0 AND c.ends_at <= coalesce($1::timestamptz, statement_timestamp()) - make_interval(secs => $2)
         ORDER BY c.ends_at LIMIT $3)
 ) AS s (number)
 JOIN queues q USING (number)
