@@ -31,8 +31,10 @@ ALTER TABLE messages ALTER queue SET STATISTICS 10, ALTER place SET STATISTICS 1
     ALTER moved SET STATISTICS 10, ALTER key SET STATISTICS 10, ALTER body SET STATISTICS 0;
 
 -- For the sweeper, and to leave out what has expired where messages are counted. A
--- claim changes this time only if the message would not outlive it.
-CREATE INDEX messages_expiry ON messages (expires_at, queue);
+-- claim changes this time only if the message would not outlive it. Who wants it says that each
+-- has a ttl, as all have: who looks for a message by its place never walks over it, also by a
+-- plan that was made when there was no message.
+CREATE INDEX messages_expiry ON messages (expires_at, queue) WHERE ttl >= 0;
 -- What a delay ends with: messages that become free below the mark of a queue.
 CREATE INDEX messages_delay ON messages (queue, visible_at) WHERE visible_at > created_at;
 CREATE INDEX messages_moved ON messages (id) WHERE moved;
@@ -433,7 +435,7 @@ BEGIN
         + (SELECT count(*) FROM messages m WHERE m.queue = the_queue AND m.place > greatest(gone, coalesce(uncounted_after, 0)))
         - (SELECT count(*) FROM (
             SELECT FROM messages m
-            WHERE m.expires_at <= at AND m.queue = the_queue AND m.place > gone
+            WHERE m.ttl >= 0 AND m.expires_at <= at AND m.queue = the_queue AND m.place > gone
             ORDER BY m.expires_at) AS expired);
     SELECT coalesce(sum(c.held), 0) INTO claimed
     FROM claims c

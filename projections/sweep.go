@@ -186,7 +186,8 @@ func (v *Views) Sweepable(ctx context.Context, most int) ([]SweepableQueue, erro
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT q.project, q.name, q.number
 FROM (
-    (SELECT m.queue FROM messages m WHERE m.expires_at <= coalesce($1::timestamptz, statement_timestamp())
+    (SELECT m.queue FROM messages m
+        WHERE m.ttl >= 0 AND m.expires_at <= coalesce($1::timestamptz, statement_timestamp())
         ORDER BY m.expires_at LIMIT $3)
     UNION
     (SELECT q.number FROM queues q WHERE q.deleted OR q.purged > q.swept ORDER BY q.number LIMIT $3)

@@ -29,7 +29,7 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(m.place ORDER BY m.place), '{}') AS places
         FROM (SELECT m.place FROM messages m
-            WHERE m.expires_at <= load_sweeps.now AND m.queue = q.number AND m.place > w.mark
+            WHERE m.ttl >= 0 AND m.expires_at <= load_sweeps.now AND m.queue = q.number AND m.place > w.mark
             ORDER BY m.expires_at LIMIT most) AS m
     ) AS expired
     CROSS JOIN LATERAL (
