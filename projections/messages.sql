@@ -380,12 +380,7 @@ BEGIN
             m.queue, m.place, m.id, m.client, m.ttl, m.created_at, m.expires_at, m.claim, m.claim_ends, m.claim_count,
             m.key, NULL
         FROM unnest(claim_queues, claim_purged, claim_ids) WITH ORDINALITY AS a (queue, purged, id, n)
-        CROSS JOIN LATERAL (
-            SELECT *
-            FROM (SELECT * FROM claims f WHERE f.queue = a.queue AND f.id = a.id OFFSET 0) AS f
-            WHERE f.ends_at > load_messages.now AND NOT f.released
-            OFFSET 0
-        ) AS c
+        CROSS JOIN LATERAL (SELECT * FROM claims f WHERE f.queue = a.queue AND f.id = a.id OFFSET 0) AS c
         CROSS JOIN LATERAL unnest(c.places || NULL::bigint) AS p (place) -- the last one stands for the claim itself
         LEFT JOIN LATERAL (
             SELECT f.*
@@ -393,7 +388,7 @@ BEGIN
             WHERE f.queue = c.queue AND f.place = p.place AND f.claim = c.id
                 AND f.expires_at > load_messages.now AND f.place > a.purged
         ) AS m ON true
-        WHERE p.place IS NULL OR m.place IS NOT NULL;
+        WHERE c.ends_at > load_messages.now AND NOT c.released AND (p.place IS NULL OR m.place IS NOT NULL);
     END IF;
     IF cardinality(free_queues) > 0 THEN
         RETURN QUERY
