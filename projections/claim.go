@@ -32,8 +32,8 @@ CROSS JOIN LATERAL (SELECT * FROM claims f WHERE f.queue = q.number AND f.id = $
 LEFT JOIN LATERAL (
     SELECT `+messageColumns+`
     FROM unnest(c.places) AS p (place)
-    JOIN messages m ON m.queue = c.queue AND m.place = p.place AND m.claim = c.id
-    WHERE m.expires_at > t.now AND m.place > q.purged AND `+isReadable+`
+    CROSS JOIN LATERAL (SELECT * FROM messages f WHERE f.queue = c.queue AND f.place = p.place OFFSET 0) AS m
+    WHERE m.claim = c.id AND m.expires_at > t.now AND m.place > q.purged AND `+isReadable+`
 ) AS m ON true
 WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted AND c.ends_at > t.now AND NOT c.released
 ORDER BY m.place`, ref.Queue.Project, ref.Queue.Name, ref.ID, v.now())

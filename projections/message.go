@@ -118,12 +118,13 @@ func appendMessages(ctx context.Context, tx eventstore.Tx, b *eventstore.Batch, 
 var appendPosts = `SELECT append_messages(` + placeholders(1, eventstore.AppendParameters+8) + `)`
 
 // findMessages is an SQL join: the message m that an asked id, at the place that it
-// carries, names in the queue q. One that was moved stands elsewhere.
+// carries, names in the queue q. One that was moved stands elsewhere. OFFSET 0 keeps the
+// lookups by the keys, also where the statistics say that there are no messages.
 const findMessages = `
 CROSS JOIN LATERAL (
-    SELECT m.* FROM messages m WHERE m.queue = q.number AND m.place = asked.place AND m.id = asked.id
+    (SELECT m.* FROM messages m WHERE m.queue = q.number AND m.place = asked.place AND m.id = asked.id OFFSET 0)
     UNION ALL
-    SELECT m.* FROM messages m WHERE m.moved AND m.id = asked.id AND m.queue = q.number
+    SELECT m.* FROM (SELECT * FROM messages m WHERE m.moved AND m.id = asked.id OFFSET 0) AS m WHERE m.queue = q.number
 ) AS m`
 
 // Message is a message as a client sees it. Times are whole seconds.
@@ -184,9 +185,8 @@ func (v *Views) Messages(ctx context.Context, list MessageList) (MessagePage, er
 SELECT q.include_delayed, m.id, m.ttl, m.key, m.body, m.place, m.claim, m.age
 FROM (
     SELECT q.number, greatest(q.purged, coalesce(
-            (SELECT n.place FROM messages n
-            WHERE n.moved AND n.id = $10 AND n.queue = q.number AND n.place > q.purged
-                AND n.expires_at > coalesce($8::timestamptz, statement_timestamp())), $3)) AS after,
+            (SELECT n.place FROM (SELECT * FROM messages n WHERE n.moved AND n.id = $10 OFFSET 0) AS n
+            WHERE n.queue = q.number AND n.place > q.purged AND n.expires_at > coalesce($8::timestamptz, statement_timestamp())), $3)) AS after,
         $6 OR NOT $12 AND coalesce(nullif(q.default_delay, 0), $7::int) = 0 AS include_delayed,
         coalesce($8::timestamptz, statement_timestamp()) AS now
     FROM queues q
@@ -239,9 +239,10 @@ func (v *Views) NextFree(ctx context.Context, queue domain.QueueID) (after time.
 	var seconds sql.NullFloat64
 	err = v.DB.QueryRowContext(ctx, `
 SELECT extract(epoch FROM least(
-    (SELECT min(c.ends_at) FROM claims c WHERE c.queue = q.number AND c.ends_at > t.now),
-    (SELECT min(d.visible_at) FROM messages d
-        WHERE d.queue = q.number AND d.visible_at > d.created_at AND d.visible_at > t.now)) - t.now)::float8
+    (SELECT c.ends_at FROM claims c WHERE c.queue = q.number AND c.ends_at > t.now ORDER BY c.ends_at LIMIT 1),
+    (SELECT d.visible_at FROM messages d
+        WHERE d.queue = q.number AND d.visible_at > d.created_at AND d.visible_at > t.now
+        ORDER BY d.visible_at LIMIT 1)) - t.now)::float8
 FROM queues q, (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
 WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted`, queue.Project, queue.Name, v.now()).Scan(&seconds)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {

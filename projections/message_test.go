@@ -1,13 +1,10 @@
 package projections_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"nabu/commands"
-
 	"nabu/domain"
 	"nabu/internal/pgarray"
 	"nabu/projections"
@@ -99,69 +96,5 @@ SELECT number, 0, 20000 * 65536, 20000 FROM queues WHERE name = 'full'`); err !=
 	}
 	if after, known, err := h.views.NextFree(t.Context(), h.id("quiet")); err != nil || known {
 		t.Errorf("something is free after %v: %v", after, err)
-	}
-}
-
-// TestRowsAreFoundByTheirKeys: who looks for a claim by its id, or for a message by its place, does
-// not walk over those of its queue, nor over all, also by a plan that was made when there was none.
-func TestRowsAreFoundByTheirKeys(t *testing.T) {
-	h := newHouse(t)
-	h.create("busy", `{}`)
-	var queue int64
-	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&queue); err != nil {
-		t.Fatal(err)
-	}
-	id := uuid.New()
-	fill := func(rows int) {
-		t.Helper()
-		if _, err := h.db.Exec(`
-INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
-SELECT $2, CASE n WHEN 2500 THEN $3 ELSE gen_random_uuid() END, n, 3600, $1::timestamptz,
-    $1::timestamptz + make_interval(secs => 3600 + n), 1, '{}'
-FROM generate_series(1, $4::int) AS n`, h.now, queue, id, rows); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := h.db.Exec(`
-INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, body)
-SELECT $2, n, gen_random_uuid(), 'c', 3600, $1::timestamptz, $1::timestamptz, $1::timestamptz + make_interval(secs => 3600 + n), 'x'
-FROM generate_series(1, $3::int) AS n`, h.now, queue, rows); err != nil {
-			t.Fatal(err)
-		}
-	}
-	queues, ids, none := pgarray.BigInts([]int64{queue}), pgarray.UUIDs([]uuid.UUID{id}), pgarray.BigInts([]int64(nil))
-	asked := map[string]func() int{
-		"loaded": func() int {
-			return h.blocks(
-				`SELECT * FROM load_messages(NULL, NULL, $1, $2, $2, $3, $2, $3, $4, $5, $6, $2, $2, $2, $7, $8, $8, 1000, 10)`,
-				[]any{
-					h.now, none, pgarray.UUIDs(nil), queues, pgarray.BigInts([]int64{0}), ids, pgarray.Times(nil), pgarray.Ints(nil),
-				})
-		},
-		"changed": func() int {
-			return h.blocks(`SELECT write_messages(`+strings.Repeat(`'{}', `, 34)+
-				`$1, '{0}', '{NULL}', '{NULL}', '{0}', '{0}', ARRAY[$2], '{}', '{}')`, []any{queues, "{" + id.String() + "}"})
-		},
-		"taken": func() int {
-			return h.blocks(`SELECT write_messages(`+strings.Repeat(`'{}', `, 18)+
-				`$1, ARRAY[$2::uuid], '{NULL}', '{0}', '{0}', '{NULL}', ARRAY['{2500}']`+strings.Repeat(`, '{}'`, 18)+`)`, []any{queues, id})
-		},
-		"gone": func() int {
-			return h.blocks(`SELECT write_messages(`+strings.Repeat(`'{}', `, 41)+`$1, ARRAY['{2501}'])`, []any{queues})
-		},
-	}
-	for _, before := range []string{`ANALYZE claims, messages`, `DELETE FROM claims; DELETE FROM messages; ANALYZE claims, messages`} {
-		if _, err := h.db.Exec(before); err != nil {
-			t.Fatal(err)
-		}
-		for _, ask := range asked {
-			ask() // the plan is made, and stays
-		}
-		fill(5000)
-		for name, ask := range asked {
-			ask() // pages are read
-			if cost := ask(); cost > 60 {
-				t.Errorf("%s after %s: %d blocks", name, before, cost)
-			}
-		}
 	}
 }

@@ -245,14 +245,17 @@ BEGIN
             SELECT array_agg(DISTINCT f.place ORDER BY f.place) INTO freed
             FROM (
                 SELECT p.place
-                FROM claims c CROSS JOIN LATERAL unnest(c.places) AS p (place)
-                WHERE c.queue = asked_queues[i] AND c.held > 0
-                    AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
+                FROM (SELECT c.places FROM claims c
+                    WHERE c.queue = asked_queues[i] AND c.held > 0
+                        AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
+                    ORDER BY c.ends_at) AS c
+                CROSS JOIN LATERAL unnest(c.places) AS p (place)
                 UNION ALL
-                SELECT d.place
+                (SELECT d.place
                 FROM messages d
                 WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at
                     AND d.visible_at >= sinces[i] AND d.visible_at <= free_messages.now
+                ORDER BY d.visible_at)
             ) AS f
             WHERE f.place < mark AND f.place > purged[i];
             -- A few are looked up one by one; for many it is better to walk again.
@@ -311,8 +314,9 @@ BEGIN
                     FROM claims c
                     WHERE c.queue = asked_queues[i] AND c.ends_at > free_messages.now
                     ORDER BY c.ends_at LIMIT 50) AS c),
-            (SELECT min(d.visible_at) FROM messages d
-                WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now));
+            (SELECT d.visible_at FROM messages d
+                WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now
+                ORDER BY d.visible_at LIMIT 1));
         RETURN NEXT;
     END LOOP;
 END
@@ -330,7 +334,8 @@ $$;
 -- the free messages of queues.
 -- Its plans are kept, and one may be made when a table is empty, or full of dead rows with
 -- few live ones: then a lookup is believed to cost as much as a walk over the index.
--- Whatever the statistics say, rows are looked up by the keys.
+-- Whatever the statistics say, rows are looked up by the keys: by those that a subquery with
+-- OFFSET 0 is given, or by that of the order asked for, since sorting is forbidden.
 CREATE FUNCTION load_messages(
     head bigint, head_id uuid, now timestamptz,
     asked_queues bigint[], asked_purged bigint[], asked_ids uuid[], asked_places bigint[], asked_claims uuid[],
@@ -369,7 +374,7 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT f.* FROM messages f WHERE f.queue = a.queue AND f.place = a.place AND f.id = a.id
             UNION ALL
-            SELECT f.* FROM messages f WHERE f.moved AND f.id = a.id AND f.queue = a.queue
+            SELECT f.* FROM (SELECT * FROM messages f WHERE f.moved AND f.id = a.id OFFSET 0) AS f WHERE f.queue = a.queue
             LIMIT 1 -- a message stands in one place: the second is looked for only without the first
         ) AS m
         WHERE m.expires_at > load_messages.now AND m.place > a.purged;
@@ -382,12 +387,8 @@ BEGIN
         FROM unnest(claim_queues, claim_purged, claim_ids) WITH ORDINALITY AS a (queue, purged, id, n)
         CROSS JOIN LATERAL (SELECT * FROM claims f WHERE f.queue = a.queue AND f.id = a.id OFFSET 0) AS c
         CROSS JOIN LATERAL unnest(c.places || NULL::bigint) AS p (place) -- the last one stands for the claim itself
-        LEFT JOIN LATERAL (
-            SELECT f.*
-            FROM messages f
-            WHERE f.queue = c.queue AND f.place = p.place AND f.claim = c.id
-                AND f.expires_at > load_messages.now AND f.place > a.purged
-        ) AS m ON true
+        LEFT JOIN LATERAL (SELECT * FROM messages f WHERE f.queue = c.queue AND f.place = p.place OFFSET 0) AS m
+            ON m.claim = c.id AND m.expires_at > load_messages.now AND m.place > a.purged
         WHERE c.ends_at > load_messages.now AND NOT c.released AND (p.place IS NULL OR m.place IS NOT NULL);
     END IF;
     IF cardinality(free_queues) > 0 THEN
@@ -402,9 +403,8 @@ $$;
 -- How many messages a queue has at a time, exactly: by what is kept count of, by what was
 -- posted since that was last moved on, and without what has expired or ended since the
 -- last sweep; how many of them claims hold; and which stand at its ends. No row: no such
--- queue. As in load_messages, rows are looked up by the keys. What has expired is wanted in
--- the order of its expiry for the sake of that index alone: few messages have, of all queues,
--- and a queue may have a million that have not.
+-- queue. As in load_messages, rows are looked up by the keys: few messages have expired, of
+-- all queues, and a queue may have a million that have not.
 CREATE FUNCTION queue_stats(
     of_project text, of_name text, at timestamptz
 ) RETURNS TABLE (
@@ -433,8 +433,9 @@ BEGIN
             WHERE m.ttl >= 0 AND m.expires_at <= at AND m.queue = the_queue AND m.place > gone
             ORDER BY m.expires_at) AS expired);
     SELECT coalesce(sum(c.held), 0) INTO claimed
-    FROM claims c
-    WHERE c.queue = the_queue AND c.ends_at > at AND c.place > gone AND NOT c.released;
+    FROM (SELECT c.held FROM claims c
+        WHERE c.queue = the_queue AND c.ends_at > at AND c.place > gone AND NOT c.released
+        ORDER BY c.ends_at) AS c;
     SELECT m.id, m.created_at INTO oldest, oldest_at
     FROM messages m
     WHERE m.queue = the_queue AND m.place > gone AND m.expires_at > at

@@ -102,6 +102,15 @@ func TestGivenBack(t *testing.T) {
 		if got := query(t, d.DB(), `SELECT count(*) FROM pg_namespace WHERE nspname = 'next'`); got != "0" {
 			t.Error("schema next is left")
 		}
+		name = query(t, d.DB(), `SELECT current_database()`)
+		run(t, d.DB(), `
+INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
+SELECT 1, gen_random_uuid(), n, 60, now(), now(), 1, ARRAY[n] FROM generate_series(1, 20000) AS n`)
+	})
+	t.Run("with dead rows is thrown away", func(t *testing.T) {
+		if got := query(t, pgtest.Open(t).DB(), `SELECT current_database()`); got == name {
+			t.Errorf("got %s again", got)
+		}
 	})
 }
 

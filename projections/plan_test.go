@@ -1,0 +1,102 @@
+package projections_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"nabu/internal/pgarray"
+)
+
+// TestRowsAreFoundByTheirKeys: who looks for a claim by its id, for a message by its place, or for
+// what has ended or expired in a queue, does not walk over what else the queue has, nor over all,
+// also by a plan that was made when there was nothing, or next to nothing.
+func TestRowsAreFoundByTheirKeys(t *testing.T) {
+	h := newHouse(t)
+	h.create("busy", `{}`)
+	h.create("quiet", `{}`)
+	p := &planned{house: h, claim: uuid.New(), message: uuid.New()}
+	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&p.queue); err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []string{
+		``,
+		`TRUNCATE claims, messages; ANALYZE claims, messages`,
+		`DELETE FROM claims; DELETE FROM messages; ANALYZE claims, messages`,
+		`DELETE FROM claims; DELETE FROM messages; VACUUM ANALYZE claims; VACUUM ANALYZE messages`,
+		`DELETE FROM claims WHERE place > 2; DELETE FROM messages WHERE place > 2; UPDATE messages SET place = 1; VACUUM ANALYZE claims; VACUUM ANALYZE messages`,
+	} {
+		for statement := range strings.SplitSeq(before, "; ") {
+			if _, err := h.db.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		asked := p.asked()
+		for _, ask := range asked {
+			ask() // the plan is made, and stays
+		}
+		p.fill()
+		for name, ask := range asked {
+			ask() // pages are read
+			if cost := ask(); cost > 60 {
+				t.Errorf("%s after %s: %d blocks", name, before, cost)
+			}
+		}
+	}
+}
+
+// planned asks the functions that keep their plans about the claims and messages of a queue.
+type planned struct {
+	*house
+	queue          int64
+	claim, message uuid.UUID // those in the middle
+}
+
+// fill puts in claims of one message each, and messages that nobody has claimed.
+func (p *planned) fill() {
+	p.Helper()
+	for _, statement := range []string{`
+INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
+SELECT $2, CASE n WHEN 2500 THEN $3 ELSE gen_random_uuid() END, n, 3600, $1::timestamptz,
+    $1::timestamptz + make_interval(secs => 3600 + n), 1, ARRAY[n]
+FROM generate_series(2, 5000) AS n`, `
+INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, claim, body)
+SELECT $2, n, gen_random_uuid(), 'c', 3600, $1::timestamptz, $1::timestamptz, $1::timestamptz + make_interval(secs => 3600 + n),
+    CASE n WHEN 2500 THEN $3::uuid END, 'x'
+FROM generate_series(2, 5000) AS n`} {
+		if _, err := p.db.Exec(statement, p.now, p.queue, p.claim); err != nil {
+			p.Fatal(err)
+		}
+	}
+}
+
+// asked are questions, and changes, that each concern one claim or message, or next to none.
+func (p *planned) asked() map[string]func() int {
+	none := `'{}'`
+	nones := func(n int) string { return strings.TrimSuffix(strings.Repeat(none+", ", n), ", ") }
+	queue, now := pgarray.BigInts([]int64{p.queue}), p.now
+	ask := func(statement string, args ...any) func() int {
+		return func() int { return p.blocks(statement, args) }
+	}
+	load := func(named, claims, free string, args ...any) func() int {
+		return ask(`SELECT * FROM load_messages(NULL, NULL, $1, `+named+`, `+claims+`, `+free+`, 1000, 10)`, append([]any{now}, args...)...)
+	}
+	change := func(before int, words string, after int, args ...any) func() int {
+		all := []string{nones(before), words, nones(after)}
+		return ask(`SELECT write_messages(`+strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), ", ")+`)`, args...)
+	}
+	return map[string]func() int{
+		"a claim is loaded":   load(nones(5), `$2, '{0}', ARRAY[$3::uuid]`, nones(6), queue, p.claim),
+		"a message is loaded": load(`$2, '{0}', ARRAY[$3::uuid], '{2500}', ARRAY[$4::uuid]`, nones(3), nones(6), queue, p.message, p.claim),
+		"one that is gone":    load(`$2, '{0}', ARRAY[$3::uuid], '{6000}', ARRAY[$3::uuid]`, nones(3), nones(6), queue, uuid.New()),
+		"first free":          load(nones(5), nones(3), `$2, '{0}', '{0}', ARRAY[$1::timestamptz], '{10}', '{0}'`, queue),
+		"free behind a mark":  load(nones(5), nones(3), `$2, '{0}', '{6000}', ARRAY[$1::timestamptz], '{10}', '{5}'`, queue),
+		"a claim changes":     change(34, `$1, '{0}', '{NULL}', '{NULL}', '{0}', '{0}', ARRAY[$2]`, 2, queue, "{"+p.claim.String()+"}"),
+		"messages are held":   change(18, `$1, ARRAY[$2::uuid], '{NULL}', '{0}', '{0}', '{NULL}', ARRAY['{2500}']`, 18, queue, p.claim),
+		"messages go":         change(41, `$1, ARRAY['{2501}']`, 0, queue),
+		"sweeps":              ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
+		"stats of nothing":    ask(`SELECT * FROM queue_stats($1, 'quiet', $2)`, p.project, now),
+	}
+}
