@@ -45,7 +45,7 @@ func (id QueueID) Check() error {
 // no text that PostgreSQL can hold.
 func CheckProject(project string) error {
 	if project == "" || utf8.RuneCountInString(project) > MaxProject || !Storable(project) {
-		return Errorf(Invalid, "project id must have 1 to %d characters", MaxProject)
+		return Errorf(Invalid, "project id must have 1 to %d characters of UTF-8, and no NUL", MaxProject)
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func (o *order) deleteMessages() (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := checkDeletion(len(ids) > 0, pop, len(claims) > 0, o.DeleteWithClaim); err != nil {
+	if err := checkDeletion("message_ids", len(ids) > 0, pop, len(claims) > 0, o.DeleteWithClaim); err != nil {
 		return 0, err
 	}
 	if pop {

@@ -148,29 +148,32 @@ func (s *Server) decodeClaim(body []byte) (claimBody, error) {
 // readClaim reads what decodeClaim does out of a JSON object.
 func (s *Server) readClaim(object string) (claimBody, error) {
 	asked := claimBody{life: s.defaultLife()}
-	var err error
-	for name, value := range members(object) {
+	ttl, grace := "null", "null"
+	for name, value := range members(object) { // of one that comes twice the last counts
 		switch name {
 		case "ttl":
-			err = readSeconds(name, value, s.Limits.DefaultClaimTTL, &asked.life.TTL)
+			ttl = value
 		case "grace":
-			err = readSeconds(name, value, s.Limits.DefaultClaimGrace, &asked.life.Grace)
+			grace = value
 		case "limit":
 			asked.limit = 0
 			if n, whole := wholeNumber(value); whole && n >= 1 && n <= int64(s.Limits.MaxMessagesPerClaimOrPop) {
 				asked.limit = int(n)
 			}
 		}
-		if err != nil {
-			return asked, err
-		}
+	}
+	if err := readSeconds("ttl", ttl, &asked.life.TTL); err != nil {
+		return asked, err
+	}
+	if err := readSeconds("grace", grace, &asked.life.Grace); err != nil {
+		return asked, err
 	}
 	return asked, asked.life.Check(s.Limits)
 }
 
-func readSeconds(name, value string, fallback int, into *int) error {
+// readSeconds reads a number unless it is null.
+func readSeconds(name, value string, into *int) error {
 	if value == "null" {
-		*into = fallback
 		return nil
 	}
 	n, whole := wholeNumber(value)

@@ -99,6 +99,7 @@ func TestClaimRequests(t *testing.T) {
 		{"", `[]`, "Invalid request body"},
 		{"", `{"ttl": "60"}`, "Invalid request body"},
 		{"", `{"ttl": 60.5}`, "Invalid request body"},
+		{"", `{"ttl": 60, "ttl": "60"}`, "Invalid request body"},
 		{"", `{"grace": true}`, "Invalid request body"},
 		{"", `{`, "Invalid request body"},
 		{"", ` `, "Invalid request body"},
@@ -111,7 +112,7 @@ func TestClaimRequests(t *testing.T) {
 	} {
 		a.call("POST", "/v2/queues/q/claims"+test.query, test.body, 400).refused(test.title)
 	}
-	for _, body := range []string{``, `{}`, `{"ttl": null, "grace": null}`, `{"limit": "many", "other": 1}`, `{"ttl": 60, "grace": 43200}`} {
+	for _, body := range []string{``, `{}`, `{"ttl": null, "grace": null}`, `{"limit": "many", "other": 1}`, `{"ttl": 60, "grace": 43200}`, `{"ttl": "x", "ttl": 60}`} {
 		a.call("POST", "/v2/queues/absent/claims?unknown=1", body, 204)
 	}
 	a.recorded()

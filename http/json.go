@@ -104,7 +104,7 @@ func parseJSON(body []byte) (string, error) {
 		return "", domain.Errorf(domain.Malformed, "the body must be UTF-8")
 	}
 	if !json.Valid(body) {
-		return "", domain.Errorf(domain.Malformed, "the body must be valid JSON")
+		return "", whyInvalid(body)
 	}
 	text := string(bytes.TrimSpace(body))
 	if !isObject(text) && !isArray(text) {
@@ -114,6 +114,18 @@ func parseJSON(body []byte) (string, error) {
 		return "", domain.Errorf(domain.Malformed, "the body holds an integer of more than 64 bits")
 	}
 	return text, nil
+}
+
+// whyInvalid says what is wrong with a body that is no valid JSON.
+func whyInvalid(body []byte) error {
+	var whole json.RawMessage
+	switch err := json.Unmarshal(body, &whole); {
+	case len(bytes.TrimSpace(body)) == 0:
+		return domain.Errorf(domain.Malformed, "the body must not be empty")
+	case err != nil && strings.HasSuffix(err.Error(), "exceeded max depth"):
+		return domain.Errorf(domain.Malformed, "the body must not be nested more than 10000 deep")
+	}
+	return domain.Errorf(domain.Malformed, "the body must be valid JSON")
 }
 
 // What follows takes apart JSON texts that parseJSON has found valid, and relies on

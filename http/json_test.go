@@ -42,6 +42,16 @@ func TestParseJSON(t *testing.T) {
 			t.Errorf("%q is not refused as malformed but: %v", text, err)
 		}
 	}
+	nested := func(deep int) string { return strings.Repeat("[", deep) + strings.Repeat("]", deep) }
+	for text, want := range map[string]string{
+		nested(10000): "", nested(10001): "the body must not be nested more than 10000 deep",
+		" \n": "the body must not be empty", `[`: "the body must be valid JSON", nested(10000) + "x": "the body must be valid JSON",
+	} {
+		_, err := parseJSON([]byte(text))
+		if refusal, _ := errors.AsType[*domain.Error](err); refusal != nil && refusal.Message != want || (err == nil) != (want == "") {
+			t.Errorf("%.10q...: %v, want %q", text, err, want)
+		}
+	}
 }
 
 // FuzzParseJSON compares with encoding/json what is taken, and what its parts are.

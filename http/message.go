@@ -288,7 +288,7 @@ func (s *Server) deleteMessages(c *call) error {
 	if s.DeleteWithClaim {
 		claims = q.list("claim_ids")
 	}
-	if err := checkDeletion(len(texts) > 0, given, len(claims) > 0, s.DeleteWithClaim); err != nil {
+	if err := checkDeletion("ids", len(texts) > 0, given, len(claims) > 0, s.DeleteWithClaim); err != nil {
 		return err
 	}
 	if given {
@@ -309,15 +309,15 @@ func (s *Server) deleteMessages(c *call) error {
 }
 
 // checkDeletion refuses requests to delete messages that do not say which, or with which
-// claims where the operator wants that (withClaims).
-func checkDeletion(ids, pop, claims, withClaims bool) error {
+// claims where the operator wants that (withClaims). name is what they are named by.
+func checkDeletion(name string, ids, pop, claims, withClaims bool) error {
 	switch {
 	case ids == pop:
-		return domain.Errorf(domain.Invalid, "the request must either name messages by ids or pop some")
+		return domain.Errorf(domain.Invalid, "the request must either name messages by %s or pop some", name)
 	case pop && claims && withClaims:
-		return domain.Errorf(domain.Invalid, "claim_ids go with ids, not with pop")
+		return domain.Errorf(domain.Invalid, "claim_ids go with %s, not with pop", name)
 	case ids && !claims && withClaims:
-		return domain.Errorf(domain.Invalid, "ids must come with claim_ids on this server")
+		return domain.Errorf(domain.Invalid, "%s must come with claim_ids on this server", name)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func TestServersAndTheirHosts(t *testing.T) {
 		`{"server_host": {"server_uuid": "x"}}`:                    "Invalid input for field/attribute server_host. Value: {'server_uuid': 'x'}. Additional properties are not allowed ('server_uuid' was unexpected)",
 		`{"server_host": {"host": 1}}`:                             "Invalid input for field/attribute host. Value: 1. 1 is not of type 'string', 'null'",
 		`{"server_host": {"node": "\u0000"}}`:                      "node must not be longer than 255 characters, nor hold a NUL",
-		`{"server_host": {"project_id": "\u0000"}}`:                "project_id: project id must have 1 to 256 characters",
+		`{"server_host": {"project_id": "\u0000"}}`:                "project_id: project id must have 1 to 256 characters of UTF-8, and no NUL",
 		`{"server_host": {"observed_at": "x"}}`:                    "Invalid input for field/attribute observed_at. Value: x. 'x' is not a 'date-time'",
 		`{"server_host": {"observed_at": null}}`:                   "Invalid input for field/attribute observed_at. Value: None. None is not of type 'string'",
 		`{"server_host": {"observed_at": "1969-12-31T23:59:59Z"}}`: "observed_at must not be before 1970",

@@ -35,7 +35,7 @@ func TestWebSocketRefusesFrames(t *testing.T) {
 		`"text"`:            {nothing, "cannot be decoded"},
 		`[1]`:               {nothing, "must be a map"},
 		"{\"a\": \"\xff\"}": {nothing, "UTF-8"},
-		`{"action": "queue_list", "body": {"x": ` + deep + `}}`: {nothing, "valid JSON"},
+		`{"action": "queue_list", "body": {"x": ` + deep + `}}`: {nothing, "nested more than 10000 deep"},
 		`{"a": 9223372036854775808}`:                            {nothing, "64 bits"},
 		`{}`:                                                    {nothing, "not a valid action"},
 		`{"action": "nonsense", "body": [1], "headers": {"a":1}}`: {`{"action": "nonsense", "body": [1], "headers": {"a": 1}, "api": "v2"}`, "not a valid action"},
