@@ -88,6 +88,7 @@ client-table: clients ## write the cases of test-clients into docs/clients.md
 	@$(PYTHON) -B http/testclients/run.py table
 
 lint: ## check the format, go vet, staticcheck
+	@! git grep -nE '^(<<<<<<<|>>>>>>>) ' || { echo "a merge was left undone"; exit 1; }
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); \
 	test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...

@@ -61,10 +61,11 @@ ALTER TABLE claims ALTER queue SET STATISTICS 10, ALTER id SET STATISTICS 0, ALT
     ALTER ttl SET STATISTICS 0, ALTER renewed_at SET STATISTICS 0, ALTER ends_at SET STATISTICS 10,
     ALTER released SET STATISTICS 10, ALTER held SET STATISTICS 10, ALTER places SET STATISTICS 0;
 
--- For who asks when claims of a queue end. Of each the end is known: so who looks for one by its
--- id cannot have this index, which leads over all of the queue's, and over those that are swept
--- while somebody still holds an old snapshot. Made when there were few claims, a plan did that.
-CREATE INDEX claims_end ON claims (queue, ends_at) WHERE ends_at IS NOT NULL;
+-- For who asks when claims of a queue end, and says that each has a place, as all have: who looks
+-- for one by its id cannot have this index, which leads over all of the queue's, and over those
+-- that are swept while somebody still holds an old snapshot. Made when there were few claims, a
+-- plan did that.
+CREATE INDEX claims_end ON claims (queue, ends_at) WHERE place >= 0;
 -- For the sweeper alone, which looks for queues whose claims are over, and says that each
 -- has a ttl, as all have. Who asks for the claims of one queue, or for one by its id, never walks
 -- over those of all others by it, whatever the statistics say.
@@ -246,7 +247,7 @@ BEGIN
             FROM (
                 SELECT p.place
                 FROM (SELECT c.places FROM claims c
-                    WHERE c.queue = asked_queues[i] AND c.held > 0
+                    WHERE c.place >= 0 AND c.queue = asked_queues[i] AND c.held > 0
                         AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
                     ORDER BY c.ends_at) AS c
                 CROSS JOIN LATERAL unnest(c.places) AS p (place)
@@ -312,7 +313,7 @@ BEGIN
             (SELECT coalesce(min(c.ends_at) FILTER (WHERE c.held > 0), CASE WHEN count(*) = 50 THEN max(c.ends_at) END)
                 FROM (SELECT c.ends_at, c.held -- of most claims all messages were deleted long before
                     FROM claims c
-                    WHERE c.queue = asked_queues[i] AND c.ends_at > free_messages.now
+                    WHERE c.place >= 0 AND c.queue = asked_queues[i] AND c.ends_at > free_messages.now
                     ORDER BY c.ends_at LIMIT 50) AS c),
             (SELECT d.visible_at FROM messages d
                 WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now
@@ -434,7 +435,7 @@ BEGIN
             ORDER BY m.expires_at) AS expired);
     SELECT coalesce(sum(c.held), 0) INTO claimed
     FROM (SELECT c.held FROM claims c
-        WHERE c.queue = the_queue AND c.ends_at > at AND c.place > gone AND NOT c.released
+        WHERE c.place >= 0 AND c.queue = the_queue AND c.ends_at > at AND c.place > gone AND NOT c.released
         ORDER BY c.ends_at) AS c;
     SELECT m.id, m.created_at INTO oldest, oldest_at
     FROM messages m

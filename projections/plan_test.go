@@ -16,17 +16,21 @@ import (
 func TestRowsAreFoundByTheirKeys(t *testing.T) {
 	h := newHouse(t)
 	h.create("busy", `{}`)
-	h.create("quiet", `{}`)
 	p := &planned{house: h, claim: uuid.New(), message: uuid.New()}
 	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&p.queue); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := h.db.Exec(`INSERT INTO message_counts (queue, after, upto, messages) VALUES ($1, 0, 10000, 5000)`, p.queue); err != nil {
+		t.Fatal(err)
+	}
+	const others = `DELETE FROM queues WHERE name <> 'busy'; `
 	for _, before := range []string{
 		``,
-		`TRUNCATE claims, messages; ANALYZE claims, messages`,
-		`DELETE FROM claims; DELETE FROM messages; ANALYZE claims, messages`,
-		`DELETE FROM claims; DELETE FROM messages; VACUUM ANALYZE claims; VACUUM ANALYZE messages`,
-		`DELETE FROM claims WHERE place > 2; DELETE FROM messages WHERE place > 2; UPDATE messages SET place = 1; VACUUM ANALYZE claims; VACUUM ANALYZE messages`,
+		others + `TRUNCATE claims, messages; ANALYZE claims, messages, queues`,
+		others + `DELETE FROM claims; DELETE FROM messages; ANALYZE claims, messages, queues`,
+		others + `DELETE FROM claims; DELETE FROM messages; VACUUM ANALYZE claims; VACUUM ANALYZE messages; VACUUM ANALYZE queues`,
+		`DELETE FROM claims WHERE place > 2; DELETE FROM messages WHERE place > 2; UPDATE messages SET place = 1; ` +
+			`VACUUM ANALYZE claims; VACUUM ANALYZE messages; ` + others + `VACUUM ANALYZE queues`,
 	} {
 		for statement := range strings.SplitSeq(before, "; ") {
 			if _, err := h.db.Exec(statement); err != nil {
@@ -51,22 +55,30 @@ func TestRowsAreFoundByTheirKeys(t *testing.T) {
 type planned struct {
 	*house
 	queue          int64
-	claim, message uuid.UUID // those in the middle
+	claim, message uuid.UUID // those in the middle: the claim that is live, and its message
 }
 
-// fill puts in claims of one message each, and messages that nobody has claimed.
+// fill puts in other queues, claims that are over, and messages: of a hundred one is delayed, and
+// one was moved.
 func (p *planned) fill() {
 	p.Helper()
-	for _, statement := range []string{`
+	for statement, args := range map[string][]any{
+		`
+INSERT INTO queues (number, project, name, metadata, labels, default_delay)
+SELECT 1000000 + n, 'p', 'other' || n, '{}', '{}', 0 FROM generate_series(2, 5000) AS n`: nil,
+		`
 INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
 SELECT $2, CASE n WHEN 2500 THEN $3 ELSE gen_random_uuid() END, n, 3600, $1::timestamptz,
-    $1::timestamptz + make_interval(secs => 3600 + n), 1, ARRAY[n]
-FROM generate_series(2, 5000) AS n`, `
-INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, claim, body)
-SELECT $2, n, gen_random_uuid(), 'c', 3600, $1::timestamptz, $1::timestamptz, $1::timestamptz + make_interval(secs => 3600 + n),
-    CASE n WHEN 2500 THEN $3::uuid END, 'x'
-FROM generate_series(2, 5000) AS n`} {
-		if _, err := p.db.Exec(statement, p.now, p.queue, p.claim); err != nil {
+    $1::timestamptz + make_interval(secs => CASE n WHEN 2500 THEN 3600 ELSE -3600 - n END), 1, ARRAY[n]
+FROM generate_series(2, 5000) AS n`: {p.now, p.queue, p.claim},
+		`
+INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, claim, claim_ends, moved, body)
+SELECT $2, n, CASE n WHEN 2500 THEN $4 ELSE gen_random_uuid() END, 'c', 3600, $1::timestamptz,
+    $1::timestamptz + make_interval(secs => CASE n % 100 WHEN 1 THEN 3600 ELSE 0 END),
+    $1::timestamptz + make_interval(secs => 3600 + n), CASE n WHEN 2500 THEN $3::uuid END, NULL, n % 100 = 2, 'x'
+FROM generate_series(2, 5000) AS n`: {p.now, p.queue, p.claim, p.message},
+	} {
+		if _, err := p.db.Exec(statement, args...); err != nil {
 			p.Fatal(err)
 		}
 	}
@@ -97,6 +109,6 @@ func (p *planned) asked() map[string]func() int {
 		"messages are held":   change(18, `$1, ARRAY[$2::uuid], '{NULL}', '{0}', '{0}', '{NULL}', ARRAY['{2500}']`, 18, queue, p.claim),
 		"messages go":         change(41, `$1, ARRAY['{2501}']`, 0, queue),
 		"sweeps":              ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
-		"stats of nothing":    ask(`SELECT * FROM queue_stats($1, 'quiet', $2)`, p.project, now),
+		"stats":               ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
 	}
 }

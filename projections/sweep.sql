@@ -20,7 +20,7 @@ BEGIN
         q.deleted AND gone.rows < most AND NOT EXISTS (
             SELECT FROM claims c WHERE c.queue = q.number AND NOT c.id = ANY (over.ids))
     FROM (SELECT DISTINCT asked.number FROM unnest(numbers) AS asked (number)) AS asked
-    JOIN queues q USING (number)
+    CROSS JOIN LATERAL (SELECT * FROM queues q WHERE q.number = asked.number OFFSET 0) AS q
     CROSS JOIN LATERAL (SELECT CASE WHEN q.deleted THEN 9223372036854775807 ELSE q.purged END AS mark) AS w
     CROSS JOIN LATERAL (
         SELECT count(*) AS rows, max(m.place) AS upto
@@ -36,7 +36,7 @@ BEGIN
         SELECT coalesce(array_agg(c.id), '{}') AS ids, coalesce(min(c.lowest), 0) AS lowest
         FROM (SELECT c.id, (SELECT min(p.place) FROM unnest(c.places) AS p (place)) AS lowest
             FROM claims c
-            WHERE c.queue = q.number
+            WHERE c.place >= 0 AND c.queue = q.number
                 AND c.ends_at <= CASE WHEN q.deleted THEN 'infinity' ELSE load_sweeps.now - make_interval(secs => rest) END
             ORDER BY c.ends_at LIMIT most) AS c
     ) AS over
@@ -74,7 +74,7 @@ CREATE FUNCTION sweep_messages(
 ) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off SET enable_material = off AS $$
+SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     r record;
 BEGIN

@@ -44,7 +44,8 @@ func (s *stage) measure(ctx context.Context, all ...scenario) ([]Line, error) {
 
 // settle brings to an end what was begun before, so that it is not measured: garbage, and
 // pages on their way to the disk. The kernel would write those half a minute later, hundreds of
-// megabytes at once after a queue was filled, and flushes wait behind them.
+// megabytes at once after a queue was filled, and flushes wait behind them. It is this machine
+// that is settled, and so the PostgreSQL that runs on it.
 func settle() {
 	runtime.GC()
 	syscall.Sync()

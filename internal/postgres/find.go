@@ -49,7 +49,7 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf(`folder %s was made by PostgreSQL %d, and the programs here are of version %s. Nothing was changed. Install PostgreSQL %d beside it, or name its programs in NABU_PG_BIN; to go on with another version, move the data with pg_upgrade, or with pg_dump and psql`,
+	return fmt.Sprintf(`folder %s was made by PostgreSQL %d, and the programs here are of version %s. Nothing was changed. Install PostgreSQL %d beside it, or name its programs in NABU_PG_BIN; to go on with another version, move the data with pg_dump and psql`,
 		e.Dir, e.Data, list(e.Programs), e.Data)
 }
 
