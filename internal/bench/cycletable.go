@@ -150,7 +150,7 @@ func (s *stage) cycles(ctx context.Context, name string, runs int, l CycleLoad, 
 	sum := &Check{}
 	for n := range runs {
 		s.progress(fmt.Sprintf("%s, %d and %d connections, run %d of %d", name, l.Producers, l.Consumers, n+1, runs))
-		settle()
+		s.settle(ctx)
 		cycled, check, err := s.cycle(ctx, l, held)
 		if err != nil {
 			return c, fmt.Errorf("%s: %w", name, err)

@@ -14,8 +14,13 @@ import (
 // direction: a round trip is two milliseconds longer than none.
 const networkDelay = time.Millisecond
 
-// measureDelay posts to a nabu beside its PostgreSQL, and to one that is some way off.
+// measureDelay posts to a nabu beside its PostgreSQL, and to one that is some way off, and
+// leaves neither behind.
 func measureDelay(ctx context.Context, s *stage, r *Report) error {
+	return s.apart(func(own *stage) error { return own.measureDelay(ctx, r) })
+}
+
+func (s *stage) measureDelay(ctx context.Context, r *Report) error {
 	const connections = 128
 	lines, err := s.measure(ctx, replicas("no network", connections, 1), distant(networkDelay.String()+" of network", connections))
 	if err != nil {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -18,7 +16,7 @@ func (s *stage) measure(ctx context.Context, all ...scenario) ([]Line, error) {
 	for n := range s.Runs {
 		for i, sc := range all {
 			s.progress(fmt.Sprintf("%s, %d connections, run %d of %d", sc.name, sc.connections, n+1, s.Runs))
-			settle()
+			s.settle(ctx)
 			m, check, err := sc.run(ctx, s)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", sc.name, err)
@@ -40,15 +38,6 @@ func (s *stage) measure(ctx context.Context, all ...scenario) ([]Line, error) {
 		lines[i] = newLine(sc, runs[i], checks[i])
 	}
 	return lines, nil
-}
-
-// settle brings to an end what was begun before, so that it is not measured: garbage, and
-// pages on their way to the disk. The kernel would write those half a minute later, hundreds of
-// megabytes at once after a queue was filled, and flushes wait behind them. It is this machine
-// that is settled, and so the PostgreSQL that runs on it.
-func settle() {
-	runtime.GC()
-	syscall.Sync()
 }
 
 func (s *stage) progress(text string) {

@@ -58,7 +58,7 @@ func (s *stage) purge(ctx context.Context, messages int, rate float64) (p purgin
 	if err := queue.Fill(ctx, messages); err != nil {
 		return p, err
 	}
-	settle()
+	s.settle(ctx)
 	var others sync.WaitGroup
 	var posted *Posted
 	var posting error
