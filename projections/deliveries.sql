@@ -20,7 +20,7 @@ CREATE TABLE deliveries (
     attempts     integer     NOT NULL, -- made so far
     due_at       timestamptz NOT NULL,
     CONSTRAINT deliveries_pkey PRIMARY KEY (subscription, place)
-) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, vacuum_truncate = off); -- as for messages
 
 -- Who has something due is found by a probe for each subscription that something waits for,
 -- however much it is.

@@ -112,3 +112,27 @@ func (p *planned) asked() map[string]func() int {
 		"stats":               ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
 	}
 }
+
+// TestAVacuumStopsNobody: to give room back it would keep everybody out of the table.
+func TestAVacuumStopsNobody(t *testing.T) {
+	h := newHouse(t)
+	p := &planned{house: h, queue: 1, claim: uuid.New(), message: uuid.New()}
+	p.fill()
+	for _, table := range []string{"messages", "claims"} {
+		size := func() (bytes int64) {
+			if err := h.db.QueryRow(`SELECT pg_relation_size($1::regclass)`, table).Scan(&bytes); err != nil {
+				t.Fatal(err)
+			}
+			return bytes
+		}
+		before := size()
+		for _, statement := range []string{`DELETE FROM ` + table, `VACUUM ` + table} {
+			if _, err := h.db.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := size(); after != before {
+			t.Errorf("%s had %d bytes, and has %d", table, before, after)
+		}
+	}
+}
