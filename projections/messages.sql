@@ -21,7 +21,7 @@ CREATE TABLE messages (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off, toast.vacuum_truncate = off);
 -- Nobody can read or write a table while a vacuum gives back the room at its end: after a snapshot
--- had been held open for 90 s, three times for 45 ms. That room is wanted again in any case.
+-- had been held open for 90 s, for 42 and for 45 ms. That room is wanted again in any case.
 
 -- These tables change all over within seconds, and each time PostgreSQL looks at 30,000 rows
 -- for its statistics, for a third of a second. A tenth is enough, and none of the columns that

@@ -96,7 +96,8 @@ func measureQueues(ctx context.Context, s *stage, r *Report) error {
 	return nil
 }
 
-// measureReplicas leaves none of them behind, to do another nabu's work in later parts.
+// measureReplicas posts to one and to several nabus on one PostgreSQL, and leaves none of them
+// behind for later parts.
 func measureReplicas(ctx context.Context, s *stage, r *Report) error {
 	return s.apart(func(own *stage) error { return own.measureReplicas(ctx, r) })
 }
