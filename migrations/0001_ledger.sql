@@ -56,6 +56,12 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
 -- A ledger that grows is looked at for statistics again and again, at 30,000 rows each
 -- time if nothing else is said. A tenth of that will do, and none of the columns that
 -- nobody looks rows up by.
+-- Vacuum has one thing to do on each page, once it is full: mark it as seen by all and
+-- frozen. Soon, that costs 280 bytes of WAL a page; behind the next checkpoint it costs
+-- the page itself besides. What it could not mark before, while somebody held an old
+-- snapshot, it marks at PostgreSQL's own pace, whatever that of the server is: as fast as
+-- it could, it wrote 1 GB of WAL within 7 s for 5 minutes' events, and posts waited for up
+-- to 2 s. Frozen, a page is never written again.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.extend(upto bigint, size bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
@@ -70,7 +76,12 @@ BEGIN
         partition := 'events_' || start;
         EXECUTE format(
             'CREATE TABLE ledger.%1$I (LIKE ledger.events INCLUDING ALL,
-                 CONSTRAINT %2$I CHECK (position >= %3$s AND position < %4$s))',
+                 CONSTRAINT %2$I CHECK (position >= %3$s AND position < %4$s))
+             WITH (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = 10000,
+                 autovacuum_freeze_min_age = 0, autovacuum_vacuum_cost_delay = 2, autovacuum_vacuum_cost_limit = 200,
+                 toast.autovacuum_vacuum_insert_scale_factor = 0.02, toast.autovacuum_vacuum_insert_threshold = 10000,
+                 toast.autovacuum_freeze_min_age = 0,
+                 toast.autovacuum_vacuum_cost_delay = 2, toast.autovacuum_vacuum_cost_limit = 200)',
             partition, partition || '_range', start, start + size);
         EXECUTE (
             SELECT format('ALTER TABLE ledger.%I ', partition) || string_agg(format('ALTER %I SET STATISTICS %s', a.attname,

@@ -18,8 +18,13 @@ CREATE TABLE messages (
     key         uuid,                 -- that the body is sealed with; NULL: it is plain
     body        text        NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue, place)
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off, toast.vacuum_truncate = off);
+) WITH (fillfactor = 80, vacuum_truncate = off, toast.vacuum_truncate = off,
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 1, autovacuum_vacuum_cost_limit = 300,
+    -- TOAST with an option of its own takes none over.
+    toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_threshold = 1000,
+    toast.autovacuum_vacuum_cost_delay = 1, toast.autovacuum_vacuum_cost_limit = 300);
+-- Vacuum comes often, and has a pace: see ledger.extend.
 -- Nobody can read or write a table while a vacuum gives back the room at its end: after a snapshot
 -- had been held open for 90 s, for 42 and for 45 ms. That room is wanted again in any case.
 
@@ -57,7 +62,7 @@ CREATE TABLE claims (
     places     bigint[]    NOT NULL, -- of the messages it got hold of
     CONSTRAINT claims_pkey PRIMARY KEY (queue, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+    autovacuum_vacuum_cost_delay = 1, autovacuum_vacuum_cost_limit = 300, vacuum_truncate = off);
 
 ALTER TABLE claims ALTER queue SET STATISTICS 10, ALTER id SET STATISTICS 0, ALTER place SET STATISTICS 10,
     ALTER ttl SET STATISTICS 0, ALTER renewed_at SET STATISTICS 0, ALTER ends_at SET STATISTICS 10,

@@ -20,7 +20,8 @@ CREATE TABLE tasks (
     updated_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL, -- -infinity: it has not ended
     CONSTRAINT tasks_pkey PRIMARY KEY (id)
-) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, vacuum_truncate = off, toast.vacuum_truncate = off); -- as for messages
+) WITH (fillfactor = 85, vacuum_truncate = off, toast.vacuum_truncate = off, -- as for messages
+    autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
 
 -- One for each key that a list can be sorted by: a page costs the same wherever it
 -- begins. Those of owner, status, type and the other ids also find what is asked for

@@ -49,10 +49,18 @@ func TestServerIsSafeByDefault(t *testing.T) {
 		"TimeZone":           "UTC",
 		"search_path":        "live, ledger",
 		"server_encoding":    "UTF8",
+		// Vacuum has a pace, and tells the system to write what it wrote.
+		"autovacuum_vacuum_cost_delay": "1ms",
+		"autovacuum_vacuum_cost_limit": "300",
+		"backend_flush_after":          "512kB",
 	} {
 		if got := query(t, app, `SELECT current_setting($1)`, setting); got != want {
 			t.Errorf("%s is %q, want %q", setting, got, want)
 		}
+	}
+	compression := query(t, app, `SELECT coalesce('lz4' = ANY (enumvals), false)::text || ' ' || setting FROM pg_settings WHERE name = 'wal_compression'`)
+	if compression != "true lz4" && compression != "false off" {
+		t.Errorf("whether there is LZ4, and how the WAL is compressed: %s", compression)
 	}
 	if got := query(t, app, `SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolsuper`); got != Admin {
 		t.Errorf("superusers are %s", got)

@@ -278,7 +278,10 @@ func (s *Server) furnish(ctx context.Context) error {
 		if err := CreateRoles(ctx, db); err != nil {
 			return err
 		}
-		return CreateDatabase(ctx, db, Database, "")
+		if err := CreateDatabase(ctx, db, Database, ""); err != nil {
+			return err
+		}
+		return compressWAL(ctx, db, Database)
 	})
 	if err != nil {
 		return err
