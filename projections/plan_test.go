@@ -1,6 +1,7 @@
 package projections_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -134,5 +135,32 @@ func TestAVacuumStopsNobody(t *testing.T) {
 		if after := size(); after != before {
 			t.Errorf("%s had %d bytes, and has %d", table, before, after)
 		}
+	}
+}
+
+// TestTOASTHasTheOptionsOfItsTable: with an option of its own it takes over none of the table's.
+func TestTOASTHasTheOptionsOfItsTable(t *testing.T) {
+	h := newHouse(t)
+	const options = `coalesce((SELECT string_agg(o, ' ' ORDER BY o) FROM unnest(%s.reloptions) o
+		WHERE o LIKE 'autovacuum%%' OR o LIKE 'vacuum%%'), '')`
+	rows, err := h.db.Query(`SELECT c.relname, ` + fmt.Sprintf(options, "c") + `, ` + fmt.Sprintf(options, "t") + `
+		FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid
+		WHERE c.relnamespace = 'live'::regnamespace AND t.reloptions IS NOT NULL`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	seen := 0
+	for ; rows.Next(); seen++ {
+		var table, its, toasts string
+		if err := rows.Scan(&table, &its, &toasts); err != nil {
+			t.Fatal(err)
+		}
+		if its != toasts {
+			t.Errorf("%s has %q, its TOAST %q", table, its, toasts)
+		}
+	}
+	if err := rows.Err(); err != nil || seen == 0 {
+		t.Errorf("%d tables have TOAST with options (%v)", seen, err)
 	}
 }

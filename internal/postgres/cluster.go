@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -182,11 +183,6 @@ func (c cluster) arguments(socketDir string, changes map[string]string) []string
 		"autovacuum_naptime":           "10s",
 		"autovacuum_vacuum_cost_delay": "1ms",
 		"autovacuum_vacuum_cost_limit": "300",
-		// What it and others write beside a checkpoint, the system is told to write out
-		// soon: the flush at the end of the checkpoint waited for 0.2 s, and commits
-		// behind it.
-		"backend_flush_after": "512kB",
-
 		// nabu's statements are short: compiling one takes longer than running it.
 		"jit": "off",
 
@@ -201,6 +197,12 @@ func (c cluster) arguments(socketDir string, changes map[string]string) []string
 		"log_rotation_size":        "0",
 		"log_truncate_on_rotation": "on",
 		"log_line_prefix":          "%m [%p] %q%u@%d %a ",
+	}
+	if runtime.GOOS == "linux" {
+		// What vacuum and others write beside a checkpoint, the system is told to write out
+		// soon: the flush at the end of the checkpoint waited for 0.2 s, and commits behind
+		// it. Elsewhere PostgreSQL has no cheap way to say so, and leaves it.
+		set["backend_flush_after"] = "512kB"
 	}
 	maps.Copy(set, changes)
 	args := []string{"-D", c.dir()}
@@ -262,14 +264,19 @@ func CreateDatabase(ctx context.Context, admin *sql.DB, name, template string) e
 
 // compressWAL has PostgreSQL write pages in its WAL at less than half the size, where its
 // programs have LZ4; what they have besides would cost the writers too much. It is a setting
-// of the database, since others of the same version may not have it: they begin with a
-// warning, where a setting of the server would have kept them from starting.
+// of the database, since others of the same version may not have it, which a setting of the
+// server would keep from starting. After a proper stop they start with this one; WAL that is
+// left of a crash can be read only by programs that have LZ4.
 func compressWAL(ctx context.Context, admin *sql.DB, database string) error {
 	var can bool
 	err := admin.QueryRowContext(ctx, `SELECT coalesce('lz4' = ANY (enumvals), false) FROM pg_settings
 		WHERE name = 'wal_compression'`).Scan(&can)
-	if err == nil && can {
-		_, err = admin.ExecContext(ctx, "ALTER DATABASE "+pq.QuoteIdentifier(database)+" SET wal_compression = 'lz4'")
+	change := " RESET wal_compression"
+	if can {
+		change = " SET wal_compression = 'lz4'"
+	}
+	if err == nil {
+		_, err = admin.ExecContext(ctx, "ALTER DATABASE "+pq.QuoteIdentifier(database)+change)
 	}
 	if err != nil {
 		return fmt.Errorf("compress the WAL of database %s: %w", database, err)
