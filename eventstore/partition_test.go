@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"nabu/eventstore"
+	"nabu/internal/pgrows"
 	"nabu/internal/pgtest"
 )
 
@@ -20,21 +21,17 @@ func TestPartitionsAreFrozenSoonAndSlowly(t *testing.T) {
 		SELECT p.inhrelid::regclass::text, c.relkind, coalesce((SELECT string_agg(o, ' ' ORDER BY o) FROM unnest(c.reloptions) o), '')
 		FROM pg_inherits p JOIN pg_class t ON t.oid = p.inhrelid JOIN pg_class c ON c.oid IN (t.oid, t.reltoastrelid)
 		WHERE p.inhparent = 'ledger.events'::regclass`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
 	seen := 0
-	for ; rows.Next(); seen++ {
+	err = pgrows.Each("read the partitions' options", rows, err, func() error {
+		seen++
 		var partition, kind, options string
-		if err := rows.Scan(&partition, &kind, &options); err != nil {
-			t.Fatal(err)
-		}
+		err := rows.Scan(&partition, &kind, &options)
 		if options != want {
-			t.Errorf("%s (%s) has %q, want %q", partition, kind, options, want)
+			t.Errorf("%s (%s) has %q, want %s", partition, kind, options, want)
 		}
-	}
-	if err := rows.Err(); err != nil || seen != 4 {
+		return err
+	})
+	if err != nil || seen != 4 {
 		t.Errorf("two partitions and their TOAST were expected, not %d (%v)", seen, err)
 	}
 }

@@ -58,10 +58,10 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
 -- nobody looks rows up by.
 -- Vacuum has one thing to do on each page, once it is full: mark it as seen by all and
 -- frozen. Soon, that costs 280 bytes of WAL a page with PostgreSQL 15; behind the next
--- checkpoint it costs the page itself besides. What it could not mark before, while somebody held an old
--- snapshot, it marks at PostgreSQL's own pace, whatever that of the server is: as fast as
--- it could, it wrote 1 GB of WAL within 7 s for 5 minutes' events, and posts waited for
--- 1.3 to 2.9 s. Frozen, a full page is never written again.
+-- checkpoint it costs the page itself besides. What it could not mark before, while
+-- somebody held an old snapshot, it marks at PostgreSQL's own pace, whatever that of the
+-- server is: as fast as it could, it wrote 1 GB of WAL within 7 s for 5 minutes' events,
+-- and posts waited for 1.3 to 2.9 s. Frozen, a full page is never written again.
 -- +goose StatementBegin
 CREATE FUNCTION ledger.extend(upto bigint, size bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/internal/pgarray"
+	"nabu/internal/pgrows"
 )
 
 // TestRowsAreFoundByTheirKeys: who looks for a claim by its id, for a message by its place, or for
@@ -146,21 +147,17 @@ func TestTOASTHasTheOptionsOfItsTable(t *testing.T) {
 	rows, err := h.db.Query(`SELECT c.relname, ` + fmt.Sprintf(options, "c") + `, ` + fmt.Sprintf(options, "t") + `
 		FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid
 		WHERE c.relnamespace = 'live'::regnamespace AND t.reloptions IS NOT NULL`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
 	seen := 0
-	for ; rows.Next(); seen++ {
+	err = pgrows.Each("read the tables' options", rows, err, func() error {
+		seen++
 		var table, its, toasts string
-		if err := rows.Scan(&table, &its, &toasts); err != nil {
-			t.Fatal(err)
-		}
+		err := rows.Scan(&table, &its, &toasts)
 		if its != toasts {
 			t.Errorf("%s has %q, its TOAST %q", table, its, toasts)
 		}
-	}
-	if err := rows.Err(); err != nil || seen == 0 {
+		return err
+	})
+	if err != nil || seen == 0 {
 		t.Errorf("%d tables have TOAST with options (%v)", seen, err)
 	}
 }

@@ -183,6 +183,7 @@ func (c cluster) arguments(socketDir string, changes map[string]string) []string
 		"autovacuum_naptime":           "10s",
 		"autovacuum_vacuum_cost_delay": "1ms",
 		"autovacuum_vacuum_cost_limit": "300",
+
 		// nabu's statements are short: compiling one takes longer than running it.
 		"jit": "off",
 
