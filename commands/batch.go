@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"runtime/debug"
@@ -211,13 +212,18 @@ func (e *Executor) dropConn() {
 	if e.conn == nil {
 		return
 	}
-	_ = e.conn.Raw(func(c any) error {
+	discard(e.conn)
+	e.conn, e.tx = nil, nil
+	e.past = 0 // whatever the next connection leads to
+}
+
+// discard takes a connection out of its pool.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(c any) error {
 		_ = c.(driver.Conn).Close() // before database/sql says goodbye to each prepared statement
 		return driver.ErrBadConn
 	})
-	_ = e.conn.Close()
-	e.conn, e.tx = nil, nil
-	e.past = 0 // whatever the next connection leads to
+	_ = conn.Close()
 }
 
 // decide makes the decisions one after the other, each on what the ones before it

@@ -56,7 +56,10 @@ type Config struct {
 	DB *sql.DB
 	// Prepare: the statements that all batches need are prepared, since no pooler gives out
 	// the connections of DB by the transaction (postgres.Prepared).
-	Prepare   bool
+	Prepare bool
+	// Ahead is where the messages that the next claims will want are loaded from while batches
+	// go on, over one connection; nil: they are loaded when they are wanted.
+	Ahead     *sql.DB
 	Loader    Loader
 	Projector Projector
 	Limits    domain.Limits
@@ -121,6 +124,7 @@ type Executor struct {
 	conn   *sql.Conn
 	tx     eventstore.Tx // conn, or a way to have what all batches need prepared
 	memory *memory
+	scout  scout
 	clock  clock
 	alone  bool  // nobody else wrote between the last two batches, as far as is known
 	past   int64 // the first position the ledger has no room for; 0: unknown
@@ -282,6 +286,7 @@ func (e *Executor) reply(p *pending, err error) {
 func (e *Executor) loop() {
 	defer close(e.stopped)
 	defer e.dropConn()
+	defer e.scout.end()
 	for first := range e.line {
 		w := &work{}
 		e.take(w, first)

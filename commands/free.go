@@ -12,6 +12,7 @@ import (
 // with what was decided since.
 type freeState struct {
 	domain.FreeMessages
+	ahead *ahead // while more is being loaded; nil: nothing is
 }
 
 // knownAt tells whether nothing else has become free by itself up to a time.
@@ -41,6 +42,7 @@ func (f *freeState) until(at time.Time) {
 // trim keeps the first of the messages.
 func (f *freeState) trim(most int) {
 	if len(f.Messages) > most {
+		f.ahead = nil // which is behind another place
 		f.Beyond = f.Messages[most].Place
 		clear(f.Messages[most:])
 		f.Messages = f.Messages[:most]
@@ -64,7 +66,7 @@ func (f *freeState) low(head int64) domain.Place {
 func (f *freeState) record(position int64, e domain.Event, now time.Time) (taken []domain.Message) {
 	switch e := e.(type) {
 	case domain.QueueCreated, domain.QueueDeleted, domain.QueuePurged:
-		f.FreeMessages = domain.FreeMessages{}
+		*f = freeState{}
 	case domain.MessagesDeleted:
 		return f.remove(len(e.Messages), func(i int) domain.Place { return e.Messages[i].Place })
 	case domain.MessagesPopped:
@@ -92,6 +94,9 @@ func (f *freeState) record(position int64, e domain.Event, now time.Time) (taken
 // add puts in a message, unless it stands where nobody has looked yet.
 func (f *freeState) add(m domain.Message) {
 	if f.Beyond > 0 && m.Place >= f.Beyond {
+		if f.ahead != nil {
+			f.ahead.add(m)
+		}
 		return
 	}
 	if i, there := f.find(m.Place); !there {
@@ -111,8 +116,10 @@ func (f *freeState) find(place domain.Place) (i int, there bool) {
 func (f *freeState) remove(n int, place func(int) domain.Place) (removed []domain.Message) {
 	var at []int
 	for i := range n {
-		if i, there := f.find(place(i)); there {
-			at = append(at, i)
+		if j, there := f.find(place(i)); there {
+			at = append(at, j)
+		} else if f.ahead != nil && place(i) >= f.Beyond {
+			f.ahead.spoiled = true
 		}
 	}
 	slices.Sort(at)

@@ -17,7 +17,7 @@ type Loader interface {
 	// is the zero Queue; its stream may have a version all the same.
 	Queues(ctx context.Context, tx eventstore.Tx, ids []domain.QueueID) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error)
 	// Messages finds the messages and claims that are alive at a time, and the oldest
-	// free messages of queues.
+	// free messages of queues. Those that are loaded ahead need no lock.
 	Messages(ctx context.Context, tx eventstore.Tx, needs domain.MessageNeeds, at time.Time) (domain.LoadedMessages, error)
 	// Peek does the same without the lock and tells the time of a batch that is made on
 	// it: by a clock, or by the database's if that is zero. It fails with

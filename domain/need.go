@@ -34,8 +34,9 @@ type FreeNeed struct {
 	Number     int64
 	Purged     Place
 	Mark       Mark
-	Want       int // messages at least, if there are so many
-	MostClaims int // messages that were claimed so often come besides; 0: no rule
+	Behind     Place // those from this place on alone, and no Mark; 0: all
+	Want       int   // messages at least, if there are so many
+	MostClaims int   // messages that were claimed so often come besides; 0: no rule
 }
 
 // FreeMessages are the oldest free messages of a queue, in its order.

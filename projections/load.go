@@ -102,7 +102,7 @@ func freeArgs(needs []domain.FreeNeed) []any {
 	queues, purged, marks := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
 	sinces, wants, most := make([]time.Time, n), make([]int, n), make([]int, n)
 	for i, need := range needs {
-		queues[i], purged[i], marks[i] = need.Number, need.Purged, need.Mark.Place
+		queues[i], purged[i], marks[i] = need.Number, max(need.Purged, need.Behind-1), need.Mark.Place
 		sinces[i], wants[i], most[i] = need.Mark.Since, need.Want, need.MostClaims
 	}
 	return []any{

@@ -131,7 +131,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"the second unknown key":                  {"", "NABU_LISTN=1", "evn: production", "evn; did you mean env?"},
 		"a word for a number":                     {"", "", "max_connections: many", `nabu.yaml) must be a whole number, not "many"`},
 		"a fraction for a number":                 {"", "", "max_connections: 1.5", `must be a whole number, not "1.5"`},
-		"a number out of bounds":                  {"", "NABU_MAX_CONNECTIONS=1", "", "max_connections (environment NABU_MAX_CONNECTIONS) must be between 8 and 1000, not 1"},
+		"a number out of bounds":                  {"", "NABU_MAX_CONNECTIONS=1", "", "max_connections (environment NABU_MAX_CONNECTIONS) must be between 9 and 1000, not 1"},
 		"a number for a switch":                   {"", "", "log_requests: 7", `must be true or false, not "7"`},
 		"a duration without a unit":               {"--shutdown-timeout=30", "", "", "shutdown_timeout (flag --shutdown-timeout) must be a duration such as 30s or 5m"},
 		"no time at all":                          {"--shutdown-timeout=0s", "", "", "must be longer than nothing"},

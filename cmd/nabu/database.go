@@ -17,6 +17,7 @@ import (
 type database struct {
 	private *postgres.Server // nil: the operator's own
 	write   *sql.DB
+	ahead   *sql.DB // loads what the next writes will want
 	read    *sql.DB
 	direct  *sql.DB // around a pooler, for the feed's readers
 	// directURL is where direct leads.
@@ -25,9 +26,11 @@ type database struct {
 	pooled bool
 }
 
+// writeConnections is one to write, and one to load what the next writes will want.
 // directConnections is one for each consumer of the feed, and one more. bellConnections
 // are those by which nabus on one database wake each other.
 const (
+	writeConnections  = 2
 	directConnections = 4
 	bellConnections   = 2
 )
@@ -85,7 +88,11 @@ func (d *database) openPools(w ways, cfg config, log *slog.Logger) (err error) {
 	if d.write, err = presence.OpenWriter(answerPatience); err != nil {
 		return err
 	}
-	if d.read, err = presence.OpenImpatient(cfg.MaxConnections-1-directConnections-bellConnections, answerPatience); err != nil {
+	if d.ahead, err = presence.OpenWriter(answerPatience); err != nil {
+		return err
+	}
+	others := writeConnections + directConnections + bellConnections
+	if d.read, err = presence.OpenImpatient(cfg.MaxConnections-others, answerPatience); err != nil {
 		return err
 	}
 	d.directURL = w.app
@@ -125,7 +132,7 @@ func (d *database) lost() <-chan struct{} {
 // close ends all connections and the private PostgreSQL.
 func (d *database) close(ctx context.Context) error {
 	var problems []error
-	for _, pool := range []*sql.DB{d.write, d.read, d.direct} {
+	for _, pool := range []*sql.DB{d.write, d.ahead, d.read, d.direct} {
 		if pool != nil {
 			problems = append(problems, pool.Close())
 		}

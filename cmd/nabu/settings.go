@@ -134,8 +134,8 @@ var serviceSettings = []setting{
 		help:  "way to the same database around a transaction pooler, for migrations and the feed; empty: database_url",
 		field: func(c *config) any { return &c.DirectDatabaseURL },
 	}, {
-		key: "max_connections", fallback: "16", rule: between(8, 1000),
-		help:  "most connections of this nabu to the database: one to write, six to follow the history, the others to read; several nabus need as many each",
+		key: "max_connections", fallback: "16", rule: between(9, 1000),
+		help:  "most connections of this nabu to the database: one to write, one to load what the next claims will want, six to follow the history, the others to read; several nabus need as many each",
 		field: func(c *config) any { return &c.MaxConnections },
 	}, {
 		key: "shutdown_timeout", fallback: "30s", rule: positive,
