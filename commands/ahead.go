@@ -17,27 +17,47 @@ const (
 	minLow      = 100
 	maxLow      = 200
 	maxLowBytes = 128 << 10
-	// maxAdded is how many messages may come to stand behind them during a load.
-	maxAdded = maxHotFree
 )
+
+// Bounds of what may come to stand behind them during a load, in messages and in bytes of bodies.
+const (
+	maxAdded      = maxHotFree
+	maxAddedBytes = 256 << 10
+)
+
+// aheadPause is how long nothing is loaded ahead once that has failed.
+const aheadPause = 10 * time.Second
 
 // ahead is what happens behind the known free messages of a queue while those that stand
 // there are being loaded. The load may have seen it or not.
 type ahead struct {
-	added []domain.Message
-	// spoiled: a message was taken away there, which may have been seen before.
+	added      []domain.Message
+	addedBytes int
+	// spoiled: what is loaded cannot be used. A message was taken away there, which may have
+	// been seen before; or too much has happened.
 	spoiled bool
 }
 
 func (a *ahead) add(m domain.Message) {
+	if a.spoiled {
+		return
+	}
 	a.added = append(a.added, m)
-	a.spoiled = a.spoiled || len(a.added) > maxAdded
+	a.addedBytes += len(m.Body)
+	if len(a.added) > maxAdded || a.addedBytes > maxAddedBytes {
+		a.spoil()
+	}
 }
+
+func (a *ahead) spoil() { *a = ahead{spoiled: true} }
 
 // scout loads the free messages that the next claims will want while batches go on, over a
 // connection of its own. It does one load at a time.
 type scout struct {
 	load *load // under way, or not yet taken in; nil: none
+	// outdated: the connection may lead elsewhere than the executor's own.
+	outdated  bool
+	notBefore time.Time
 	// Only the load that is under way uses what follows.
 	conn *sql.Conn
 	tx   eventstore.Tx
@@ -55,7 +75,7 @@ type load struct {
 // lookAhead begins to load what the next claims will want of the queues that a batch took
 // messages from, where they run low.
 func (e *Executor) lookAhead(w *work) {
-	if e.Ahead == nil || e.scout.load != nil {
+	if e.Ahead == nil || e.scout.load != nil || time.Now().Before(e.scout.notBefore) {
 		return
 	}
 	l := &load{at: w.state.now, behind: map[domain.QueueID]*ahead{}, found: make(chan map[domain.QueueID]domain.FreeMessages, 1)}
@@ -74,7 +94,10 @@ func (e *Executor) lookAhead(w *work) {
 	if len(l.needs) == 0 {
 		return
 	}
-	e.scout.load = l
+	if e.scout.outdated {
+		e.scout.drop()
+	}
+	e.scout.load, e.scout.outdated = l, false
 	prepare := e.Prepare
 	go func() { l.found <- e.scouted(l, prepare) }()
 }
@@ -120,6 +143,17 @@ func (s *scout) drop() {
 	}
 }
 
+// distrust has the connection made anew, and nothing used that comes over this one: the
+// executor's own may lead to another server now.
+func (s *scout) distrust() {
+	s.outdated = true
+	if s.load != nil {
+		for _, a := range s.load.behind {
+			a.spoil()
+		}
+	}
+}
+
 // end waits for the load that is under way and gives up the connection.
 func (s *scout) end() {
 	if s.load != nil {
@@ -138,6 +172,9 @@ func (e *Executor) takeIn() {
 	select {
 	case found := <-l.found:
 		e.scout.load = nil
+		if found == nil {
+			e.scout.notBefore = time.Now().Add(aheadPause)
+		}
 		for id, a := range l.behind {
 			e.memory.extend(id, a, found)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,29 +59,32 @@ func TestClaimsDoNotWaitForTheNextMessages(t *testing.T) {
 	h.sound()
 }
 
-// aheadLoader is a loader whose loads ahead are given to a test before they end.
+// aheadLoader is a loader whose loads ahead are shown to a test before and after they look.
 type aheadLoader struct {
 	projections.States
-	loaded func() error
+	before, after func() error
 }
 
 func (l aheadLoader) Messages(ctx context.Context, tx eventstore.Tx, needs domain.MessageNeeds, at time.Time) (domain.LoadedMessages, error) {
-	loaded, err := l.States.Messages(ctx, tx, needs, at)
-	if len(needs.Free) > 0 && needs.Free[0].Behind > 0 {
-		err = errors.Join(err, l.loaded())
+	if len(needs.Free) == 0 || needs.Free[0].Behind == 0 {
+		return l.States.Messages(ctx, tx, needs, at)
 	}
-	return loaded, err
+	if err := l.before(); err != nil {
+		return domain.LoadedMessages{}, err
+	}
+	loaded, err := l.States.Messages(ctx, tx, needs, at)
+	return loaded, errors.Join(err, l.after())
 }
 
-// TestALoadAheadMayFail: then the messages are loaded when they are wanted, and the next load
-// is tried all the same.
+// TestALoadAheadMayFail: then the messages are loaded when they are wanted, and for a while
+// nothing is tried again.
 func TestALoadAheadMayFail(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	tries := 0
-	fails := aheadLoader{loaded: func() error { tries++; return errors.New("it fails") }}
+	fails := aheadLoader{before: func() error { tries++; return errors.New("it fails") }}
 	e := h.executor(nil, func(cfg *commands.Config) { cfg.Ahead, cfg.Loader = h.db, fails })
-	texts := numbered(1000)
+	texts := numbered(2000)
 	run(t, e, post(orders, texts...))
 	for i := 0; i < len(texts); i += 20 {
 		for j, m := range run(t, e, claim(orders, 20)) {
@@ -92,7 +96,7 @@ func TestALoadAheadMayFail(t *testing.T) {
 			until(t, "the load has failed", e.LoadedAhead)
 		}
 	}
-	if tries < 4 {
+	if tries == 0 || tries > 4 {
 		t.Errorf("%d loads were tried", tries)
 	}
 	if open := h.db.Stats().InUse; open > 1 {
@@ -101,16 +105,34 @@ func TestALoadAheadMayFail(t *testing.T) {
 	h.sound()
 }
 
-// aheadModel is a queue whose messages are loaded ahead, by loads that end when the test says so.
+// aheadModel is a queue whose messages are loaded ahead, by loads that look and end when the test
+// says so.
 type aheadModel struct {
 	*house
-	*rapid.T
+	rapid.TB
 	e, other *commands.Executor
 	queue    domain.QueueID
+	clock    *clock
 	goes     chan struct{}
+	loads    atomic.Int64
+	looked   bool // the load that is under way
 	claims   []domain.ClaimID
 	free     []domain.MessageID // at the last look
-	clock    *clock
+}
+
+func newAheadModel(t *testing.T) *aheadModel {
+	m := &aheadModel{
+		house: newHouse(t), TB: t, queue: orders, goes: make(chan struct{}),
+		clock: &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)},
+	}
+	gated := aheadLoader{
+		before: func() error { m.loads.Add(1); <-m.goes; return nil },
+		after:  func() error { m.goes <- struct{}{}; <-m.goes; return nil },
+	}
+	delays := func(cfg *commands.Config) { cfg.Limits.DelayOnAnyQueue = true }
+	m.e = m.executor(nil, m.clock.config, delays, func(cfg *commands.Config) { cfg.Ahead, cfg.Loader = m.db, gated })
+	m.other = m.executor(nil, m.clock.config, delays)
+	return m
 }
 
 // look asks the table which messages are free, in their order.
@@ -121,19 +143,19 @@ WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted AND m.place > q.purged
     AND m.visible_at <= $3 AND m.expires_at > $3 AND (m.claim_ends IS NULL OR m.claim_ends <= $3)
 ORDER BY m.place`, m.queue.Project, m.queue.Name, m.clock.now)
 	if err != nil {
-		m.T.Fatal(err)
+		m.TB.Fatal(err)
 	}
 	defer rows.Close()
 	m.free = nil
 	for rows.Next() {
 		var id domain.MessageID
 		if err := rows.Scan(&id); err != nil {
-			m.T.Fatal(err)
+			m.TB.Fatal(err)
 		}
 		m.free = append(m.free, id)
 	}
 	if err := rows.Err(); err != nil {
-		m.T.Fatal(err)
+		m.TB.Fatal(err)
 	}
 }
 
@@ -143,7 +165,7 @@ func do[R any](m *aheadModel, e *commands.Executor, cmd commands.Command[R]) R {
 	m.look()
 	result, err := commands.Run(as(context.Background(), ""), e, cmd)
 	if err != nil {
-		m.T.Fatalf("%T: %v", cmd, err)
+		m.TB.Fatalf("%T: %v", cmd, err)
 	}
 	return result
 }
@@ -154,66 +176,150 @@ func (m *aheadModel) got(taken []commands.Taken, want int) {
 		ids = append(ids, t.ID)
 	}
 	if diff := cmp.Diff(m.free[:min(want, len(m.free))], ids); diff != "" && len(m.free)+len(ids) > 0 {
-		m.T.Fatalf("of %d free messages other ones were handed out (-want +got):\n%s", len(m.free), diff)
+		m.TB.Fatalf("of %d free messages other ones were handed out (-want +got):\n%s", len(m.free), diff)
 	}
 }
 
-func (m *aheadModel) claim(n int) {
+func (m *aheadModel) claim(n, ttl int) {
 	cmd := claim(m.queue, n)
-	cmd.Life.TTL = rapid.IntRange(60, 90).Draw(m.T, "ttl")
+	cmd.Life.TTL = ttl
 	m.got(do(m, m.e, cmd), n)
 	m.claims = append(m.claims, cmd.Claim)
 }
 
-// end lets the load that is under way end.
-func (m *aheadModel) end() {
-	if m.e.LoadsAhead() && !m.e.LoadedAhead() {
+func (m *aheadModel) release(i int) {
+	do(m, m.e, commands.ReleaseClaim{Queue: m.queue, Claim: m.claims[i]})
+	m.claims = slices.Delete(m.claims, i, i+1)
+}
+
+// goOn lets the load that is under way look, or end.
+func (m *aheadModel) goOn() {
+	switch {
+	case !m.e.LoadsAhead() || m.e.LoadedAhead():
+	case !m.looked:
+		m.goes <- struct{}{}
+		<-m.goes
+		m.looked = true
+	default:
 		m.goes <- struct{}{}
 		until(m.house, "what was loaded is there", m.e.LoadedAhead)
+		m.looked = false
 	}
 }
 
-func (m *aheadModel) post(e *commands.Executor, least, most int) {
-	p := post(m.queue, numbered(rapid.IntRange(least, most).Draw(m.T, "posted"))...)
-	p.Messages[0].Delay = fmt.Appendf(nil, "%d", rapid.SampledFrom([]int{0, 0, 0, 3}).Draw(m.T, "delay"))
-	do(m, e, p)
+// begin claims until a load is under way.
+func (m *aheadModel) begin() {
+	for !m.e.LoadsAhead() || m.e.LoadedAhead() {
+		m.claim(20, 3000)
+	}
+}
+
+func (m *aheadModel) end() {
+	for m.e.LoadsAhead() && !m.e.LoadedAhead() {
+		m.goOn()
+	}
+}
+
+// drain claims all there is.
+func (m *aheadModel) drain() {
+	m.end()
+	for m.claim(20, 3000); len(m.free) > 0; m.claim(20, 3000) {
+		m.end()
+	}
+}
+
+// TestWhatHappensBehindIsSeen: what happens behind the messages that are known, before a load
+// looks there or after, is done to what the load finds.
+func TestWhatHappensBehindIsSeen(t *testing.T) {
+	t.Parallel()
+	for name, happens := range map[string]func(m *aheadModel){
+		"nothing": func(*aheadModel) {},
+		"a deletion": func(m *aheadModel) {
+			m.look()
+			do(m, m.e, commands.DeleteMessage{Queue: m.queue, ID: m.free[len(m.free)-5]})
+		},
+		"a post": func(m *aheadModel) { do(m, m.e, post(m.queue, numbered(3)...)) },
+		"many posts": func(m *aheadModel) {
+			for range 3 {
+				do(m, m.e, post(m.queue, numbered(200)...))
+			}
+		},
+		"long posts": func(m *aheadModel) {
+			for range 3 {
+				do(m, m.e, post(m.queue, strings.Repeat("1", 100<<10)))
+			}
+		},
+		"a purge": func(m *aheadModel) {
+			do(m, m.e, commands.PurgeQueue{Queue: m.queue, Messages: true})
+			do(m, m.e, post(m.queue, numbered(300)...))
+		},
+		"another queue of the name": func(m *aheadModel) {
+			do(m, m.e, commands.DeleteQueue{Queue: m.queue})
+			do(m, m.e, post(m.queue, numbered(300)...))
+		},
+		"another replica's post": func(m *aheadModel) { do(m, m.other, post(m.queue, numbered(3)...)) },
+		"releases of all claims": func(m *aheadModel) {
+			for len(m.claims) > 0 {
+				m.release(0)
+			}
+		},
+	} {
+		for when, early := range map[string]bool{"before it is looked": true, "after it was looked": false} {
+			t.Run(name+" "+when, func(t *testing.T) {
+				t.Parallel()
+				m := newAheadModel(t)
+				do(m, m.e, post(m.queue, numbered(900)...))
+				for range 3 {
+					m.begin()
+					m.end()
+				}
+				m.begin() // the load that comes to the end
+				if !early {
+					m.goOn()
+				}
+				happens(m)
+				m.drain()
+				m.sound()
+			})
+		}
+	}
 }
 
 func (m *aheadModel) actions() map[string]func(*rapid.T) {
-	one := func(from int, what string) (int, bool) {
-		if from == 0 {
-			return 0, false
-		}
-		return rapid.IntRange(0, from-1).Draw(m.T, what), true
+	postSome := func(rt *rapid.T, e *commands.Executor, least, most int) {
+		p := post(m.queue, numbered(rapid.IntRange(least, most).Draw(rt, "posted"))...)
+		p.Messages[0].Delay = fmt.Appendf(nil, "%d", rapid.SampledFrom([]int{0, 0, 0, 3}).Draw(rt, "delay"))
+		do(m, e, p)
 	}
 	return map[string]func(*rapid.T){
-		"claim":          func(*rapid.T) { m.claim(rapid.IntRange(1, 20).Draw(m.T, "claimed")) },
-		"claim more":     func(*rapid.T) { m.claim(20) },
-		"a load ends":    func(*rapid.T) { m.end() },
-		"post":           func(*rapid.T) { m.post(m.e, 1, 150) },
-		"post a few":     func(*rapid.T) { m.post(m.e, 1, 5) },
-		"post elsewhere": func(*rapid.T) { m.post(m.other, 1, 5) },
-		"pop": func(*rapid.T) {
-			n := rapid.IntRange(1, 10).Draw(m.T, "popped")
+		"claim": func(rt *rapid.T) {
+			m.claim(rapid.IntRange(1, 20).Draw(rt, "claimed"), rapid.IntRange(60, 90).Draw(rt, "ttl"))
+		},
+		"claim more":     func(*rapid.T) { m.claim(20, 60) },
+		"a load goes on": func(*rapid.T) { m.goOn() },
+		"post":           func(rt *rapid.T) { postSome(rt, m.e, 1, 150) },
+		"post a few":     func(rt *rapid.T) { postSome(rt, m.e, 1, 5) },
+		"post elsewhere": func(rt *rapid.T) { postSome(rt, m.other, 1, 5) },
+		"pop": func(rt *rapid.T) {
+			n := rapid.IntRange(1, 10).Draw(rt, "popped")
 			m.got(do(m, m.e, commands.PopMessages{Queue: m.queue, Limit: n}), n)
 		},
-		"delete": func(*rapid.T) {
-			m.look()
-			if i, some := one(len(m.free), "deleted"); some {
-				do(m, m.e, commands.DeleteMessage{Queue: m.queue, ID: m.free[i]})
+		"delete": func(rt *rapid.T) {
+			if m.look(); len(m.free) > 0 {
+				i := rapid.IntRange(0, len(m.free)-1).Draw(rt, "deleted from the end")
+				do(m, m.e, commands.DeleteMessage{Queue: m.queue, ID: m.free[len(m.free)-1-i]})
 			}
 		},
-		"release": func(*rapid.T) {
-			if i, some := one(len(m.claims), "released"); some {
-				do(m, m.e, commands.ReleaseClaim{Queue: m.queue, Claim: m.claims[i]})
-				m.claims = slices.Delete(m.claims, i, i+1)
+		"release": func(rt *rapid.T) {
+			if len(m.claims) > 0 {
+				m.release(rapid.IntRange(0, len(m.claims)-1).Draw(rt, "released"))
 			}
 		},
 		"time passes": func(*rapid.T) { m.clock.now = m.clock.now.Add(20 * time.Second) },
-		"purge": func(*rapid.T) {
-			if rapid.IntRange(0, 9).Draw(m.T, "purge") == 0 {
+		"purge": func(rt *rapid.T) {
+			if rapid.IntRange(0, 5).Draw(rt, "purge") == 0 {
 				do(m, m.e, commands.PurgeQueue{Queue: m.queue, Messages: true})
-				m.post(m.e, 200, 400)
+				postSome(rt, m.e, 200, 400)
 			}
 		},
 	}
@@ -223,34 +329,17 @@ func (m *aheadModel) actions() map[string]func(*rapid.T) {
 // hand out the first that are free, as the table has them.
 func TestLoadsAheadMissNothing(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	c := &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
-	goes := make(chan struct{})
-	var loads atomic.Int64
-	gated := aheadLoader{loaded: func() error { loads.Add(1); <-goes; return nil }}
-	delays := func(cfg *commands.Config) { cfg.Limits.DelayOnAnyQueue = true }
-	e := h.executor(nil, c.config, delays, func(cfg *commands.Config) { cfg.Ahead, cfg.Loader = h.db, gated })
-	other := h.executor(nil, c.config, delays)
+	m := newAheadModel(t)
 	sequences := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		sequences++
-		queue := domain.QueueID{Project: "p1", Name: "q" + strconv.Itoa(sequences)}
-		m := &aheadModel{house: h, T: rt, e: e, other: other, queue: queue, goes: goes, clock: c}
-		do(m, e, commands.CreateQueue{Queue: queue})
-		do(m, e, post(queue, numbered(rapid.IntRange(300, 400).Draw(rt, "messages"))...))
+		m.TB, m.queue, m.claims = rt, domain.QueueID{Project: "p1", Name: "q" + strconv.Itoa(sequences)}, nil
+		do(m, m.e, post(m.queue, numbered(rapid.IntRange(300, 400).Draw(rt, "messages"))...))
 		defer m.end()
-		for !e.LoadsAhead() {
-			m.claim(20)
-		}
+		m.begin()
 		rt.Repeat(m.actions())
-		m.end()
-		for m.claim(20); len(m.free) > 0; m.claim(20) {
-			m.end()
-		}
+		m.drain()
 	})
-	t.Logf("%d sequences, %d loads ahead", sequences, loads.Load())
-	if loads.Load() < int64(sequences) {
-		t.Error("too little was loaded ahead")
-	}
-	h.sound()
+	t.Logf("%d sequences, %d loads ahead", sequences, m.loads.Load())
+	m.sound()
 }

@@ -122,6 +122,7 @@ func (e *Executor) try(w *work) (Way, error) {
 	if err := e.connect(ctx); err != nil {
 		return NoWay, err
 	}
+	e.takeIn()
 	if !w.complete && e.mayGoShort(w) {
 		way, done, err := e.goShort(ctx, w)
 		if done {
@@ -215,6 +216,7 @@ func (e *Executor) dropConn() {
 	discard(e.conn)
 	e.conn, e.tx = nil, nil
 	e.past = 0 // whatever the next connection leads to
+	e.scout.distrust()
 }
 
 // discard takes a connection out of its pool.

@@ -119,7 +119,7 @@ func (f *freeState) remove(n int, place func(int) domain.Place) (removed []domai
 		if j, there := f.find(place(i)); there {
 			at = append(at, j)
 		} else if f.ahead != nil && place(i) >= f.Beyond {
-			f.ahead.spoiled = true
+			f.ahead.spoil()
 		}
 	}
 	slices.Sort(at)

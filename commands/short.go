@@ -28,7 +28,6 @@ func (e *Executor) mayGoShort(w *work) bool {
 // since. What the decisions need is remembered, or loaded in a round trip before. If
 // memory does not hold the queues, or the ledger has moved on, nothing is done.
 func (e *Executor) goShort(ctx context.Context, w *work) (way Way, done bool, err error) {
-	e.takeIn()
 	w.state = newState(e.Config)
 	if len(e.memory.recall(w.queues(), w.state)) > 0 || len(e.memory.recall(w.deadLetterQueues(), w.state)) > 0 {
 		return ShortWay, false, nil
