@@ -56,7 +56,8 @@ func (a *ahead) spoil() { *a = ahead{spoiled: true} }
 type scout struct {
 	load *load // under way, or not yet taken in; nil: none
 	// outdated: the connection may lead elsewhere than the executor's own.
-	outdated  bool
+	outdated bool
+	// notBefore: nothing is loaded until then, since that has failed (aheadPause).
 	notBefore time.Time
 	// Only the load that is under way uses what follows.
 	conn *sql.Conn

@@ -287,6 +287,7 @@ func (e *Executor) loop() {
 	defer close(e.stopped)
 	defer e.dropConn()
 	defer e.scout.end()
+	var own thread
 	for first := range e.line {
 		w := &work{}
 		e.take(w, first)
@@ -294,6 +295,7 @@ func (e *Executor) loop() {
 		if len(w.commands) > 0 {
 			e.carryOut(w)
 		}
+		own.keep(len(e.line) > 0)
 	}
 }
 
