@@ -61,6 +61,9 @@ type Measured struct {
 	FirstErr string
 	Took     time.Duration
 	Latency  Histogram
+	// Stolen is the part of all cores' time that the host gave to others meanwhile, warmup
+	// included; percent. 0: none, or it is not known.
+	Stolen float64
 
 	parts []Measured // of the time, one after the other, if that was asked for
 }
@@ -78,7 +81,7 @@ const (
 
 // run makes the load until its time is over or ctx ends.
 func (l load) run(ctx context.Context) (*Measured, error) {
-	start := time.Now()
+	start, cores := time.Now(), coreTimes()
 	counting := start.Add(l.warmup)
 	w := &window{start: counting, end: counting.Add(l.duration), planned: l.rate > 0}
 	each := make([]Measured, l.connections)
@@ -95,7 +98,9 @@ func (l load) run(ctx context.Context) (*Measured, error) {
 		})
 	}
 	all.Wait()
-	sum := &Measured{Took: max(0, w.until().Sub(counting)), parts: make([]Measured, l.parts)}
+	sum := &Measured{
+		Took: max(0, w.until().Sub(counting)), Stolen: coreTimes().stolenSince(cores), parts: make([]Measured, l.parts),
+	}
 	for i := range sum.parts {
 		sum.parts[i].Took = l.duration / time.Duration(l.parts)
 	}
