@@ -25,6 +25,10 @@ const (
 	maxAddedBytes = 256 << 10
 )
 
+// maxAheadQueues bounds the queues of a load. The others have their turn when they are claimed from
+// again, or load what they want themselves.
+const maxAheadQueues = 16
+
 // aheadPause is how long nothing is loaded ahead once that has failed.
 const aheadPause = 10 * time.Second
 
@@ -66,7 +70,8 @@ type scout struct {
 
 // load is a load of free messages of some queues.
 type load struct {
-	needs  []domain.FreeNeed
+	head   eventstore.Head // of the ledger when it began: what is found must be no older
+	needs  []domain.AheadNeed
 	at     time.Time
 	behind map[domain.QueueID]*ahead
 	// found gets what was found; nil: the load failed.
@@ -79,18 +84,18 @@ func (e *Executor) lookAhead(w *work) {
 	if e.Ahead == nil || e.scout.load != nil || time.Now().Before(e.scout.notBefore) {
 		return
 	}
-	l := &load{at: w.state.now, behind: map[domain.QueueID]*ahead{}, found: make(chan map[domain.QueueID]domain.FreeMessages, 1)}
+	l := &load{
+		head: e.memory.head, at: w.state.now, behind: map[domain.QueueID]*ahead{},
+		found: make(chan map[domain.QueueID]domain.FreeMessages, 1),
+	}
 	for _, need := range w.freeNeeds() {
 		h := e.memory.hots[need.Queue]
-		if need.MostClaims > 0 || h == nil || !h.runsLow(need.Want) {
+		if need.MostClaims > 0 || h == nil || !h.runsLow(need.Want) || len(l.needs) == maxAheadQueues {
 			continue
 		}
 		h.free.ahead = &ahead{}
 		l.behind[need.Queue] = h.free.ahead
-		// One at least, however long its body is.
-		l.needs = append(l.needs, domain.FreeNeed{
-			Queue: need.Queue, Number: need.Number, Purged: need.Purged, Behind: h.free.Beyond, Want: 1,
-		})
+		l.needs = append(l.needs, domain.AheadNeed{Queue: need.Queue, Number: need.Number, From: h.free.Beyond})
 	}
 	if len(l.needs) == 0 {
 		return
@@ -127,13 +132,13 @@ func (e *Executor) scouted(l *load, prepare bool) map[domain.QueueID]domain.Free
 			s.tx = postgres.NewPrepared(conn, func(error) {}) // the executor's own says so
 		}
 	}
-	loaded, err := e.Loader.Messages(ctx, s.tx, domain.MessageNeeds{Free: l.needs}, l.at)
+	found, err := e.Loader.FreeAhead(ctx, s.tx, l.head, l.needs, l.at)
 	if err != nil {
 		e.Log.Warn("cannot load messages ahead", "error", err)
 		s.drop()
 		return nil
 	}
-	return loaded.Free
+	return found
 }
 
 // drop throws the connection away.
@@ -141,17 +146,6 @@ func (s *scout) drop() {
 	if s.conn != nil {
 		discard(s.conn)
 		s.conn, s.tx = nil, nil
-	}
-}
-
-// distrust has the connection made anew, and nothing used that comes over this one: the
-// executor's own may lead to another server now.
-func (s *scout) distrust() {
-	s.outdated = true
-	if s.load != nil {
-		for _, a := range s.load.behind {
-			a.spoil()
-		}
 	}
 }
 

@@ -65,15 +65,14 @@ type aheadLoader struct {
 	before, after func() error
 }
 
-func (l aheadLoader) Messages(ctx context.Context, tx eventstore.Tx, needs domain.MessageNeeds, at time.Time) (domain.LoadedMessages, error) {
-	if len(needs.Free) == 0 || needs.Free[0].Behind == 0 {
-		return l.States.Messages(ctx, tx, needs, at)
-	}
+func (l aheadLoader) FreeAhead(
+	ctx context.Context, tx eventstore.Tx, head eventstore.Head, needs []domain.AheadNeed, at time.Time,
+) (map[domain.QueueID]domain.FreeMessages, error) {
 	if err := l.before(); err != nil {
-		return domain.LoadedMessages{}, err
+		return nil, err
 	}
-	loaded, err := l.States.Messages(ctx, tx, needs, at)
-	return loaded, errors.Join(err, l.after())
+	found, err := l.States.FreeAhead(ctx, tx, head, needs, at)
+	return found, errors.Join(err, l.after())
 }
 
 // TestALoadAheadMayFail: then the messages are loaded when they are wanted, and for a while
@@ -114,6 +113,7 @@ type aheadModel struct {
 	queue    domain.QueueID
 	clock    *clock
 	goes     chan struct{}
+	over     chan struct{} // closed when the test is: whatever waits goes on
 	loads    atomic.Int64
 	looked   bool // the load that is under way
 	claims   []domain.ClaimID
@@ -121,18 +121,41 @@ type aheadModel struct {
 }
 
 func newAheadModel(t *testing.T) *aheadModel {
-	m := &aheadModel{
-		house: newHouse(t), TB: t, queue: orders, goes: make(chan struct{}),
+	m := newGatedModel(t, newHouse(t))
+	m.e = m.executor(nil, m.clock.config, delays, func(cfg *commands.Config) { cfg.Ahead, cfg.Loader = m.db, m.gated() })
+	m.other = m.executor(nil, m.clock.config, delays)
+	t.Cleanup(func() { close(m.over) }) // before the executor is closed, which waits for its load
+	return m
+}
+
+// newGatedModel is a model without executors.
+func newGatedModel(t *testing.T, h *house) *aheadModel {
+	return &aheadModel{
+		house: h, TB: t, queue: orders, goes: make(chan struct{}), over: make(chan struct{}),
 		clock: &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)},
 	}
-	gated := aheadLoader{
-		before: func() error { m.loads.Add(1); <-m.goes; return nil },
-		after:  func() error { m.goes <- struct{}{}; <-m.goes; return nil },
+}
+
+func delays(cfg *commands.Config) { cfg.Limits.DelayOnAnyQueue = true }
+
+// gated is the loader of the executor whose loads ahead go on by goOn.
+func (m *aheadModel) gated() aheadLoader {
+	wait := func() {
+		select {
+		case <-m.goes:
+		case <-m.over:
+		}
 	}
-	delays := func(cfg *commands.Config) { cfg.Limits.DelayOnAnyQueue = true }
-	m.e = m.executor(nil, m.clock.config, delays, func(cfg *commands.Config) { cfg.Ahead, cfg.Loader = m.db, gated })
-	m.other = m.executor(nil, m.clock.config, delays)
-	return m
+	tell := func() {
+		select {
+		case m.goes <- struct{}{}:
+		case <-m.over:
+		}
+	}
+	return aheadLoader{
+		before: func() error { m.loads.Add(1); wait(); return nil },
+		after:  func() error { tell(); wait(); return nil },
+	}
 }
 
 // look asks the table which messages are free, in their order.

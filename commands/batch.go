@@ -215,8 +215,16 @@ func (e *Executor) dropConn() {
 	}
 	discard(e.conn)
 	e.conn, e.tx = nil, nil
-	e.past = 0 // whatever the next connection leads to
-	e.scout.distrust()
+	e.distrust()
+}
+
+// distrust has nothing used that may be of another server than the one that comes next. That may
+// have fewer partitions; and what was loaded ahead, over the scout's connection, may have seen
+// events that it never got: as long as it goes on from the same head, nothing else tells.
+func (e *Executor) distrust() {
+	e.past = 0
+	e.scout.outdated = true
+	e.memory.forgetHots()
 }
 
 // discard takes a connection out of its pool.

@@ -221,8 +221,9 @@ func TestAPoolerThatNobodyToldOfIsFoundOut(t *testing.T) {
 func TestPreparedStatementsDifferInTheirParameters(t *testing.T) {
 	server := pgtest.Open(t)
 	driver, db := openFaulty(t, server.URL())
+	db.SetMaxOpenConns(2) // one of them loads ahead
 	h := &house{TB: t, db: server.DB()}
-	e := h.executor(db, func(cfg *commands.Config) { cfg.Prepare = true })
+	e := h.executor(db, func(cfg *commands.Config) { cfg.Prepare, cfg.Ahead = true, db })
 	for name, prepare := range everyCommand {
 		if err := prepare(h, e, domain.QueueID{Project: "p1", Name: fmt.Sprint(rand.Uint64())}).give(as(t.Context(), "")); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -232,14 +233,19 @@ func TestPreparedStatementsDifferInTheirParameters(t *testing.T) {
 	for range 2 { // the second is answered from memory
 		run(t, e, claim(orders, 1))
 	}
+	run(t, e, post(orders, numbered(1000)...))
+	for left := 1000; left > 0 && !e.LoadsAhead(); left -= 20 {
+		run(t, e, claim(orders, 20))
+	}
+	until(t, "more is loaded ahead", e.LoadedAhead)
 	by := map[int]string{}
-	for query, inputs := range driver.inputs {
+	for query, inputs := range driver.prepared() {
 		if other, taken := by[inputs]; taken {
 			t.Errorf("two statements have %d parameters:%s\nand%s", inputs, other, query)
 		}
 		by[inputs] = query
 	}
-	if len(by) != 5 {
+	if len(by) != 6 {
 		t.Errorf("%d statements are prepared: %v", len(by), by)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"io"
+	"maps"
 	"sync"
 	"testing"
 
@@ -155,6 +156,13 @@ func (f *faulty) note(query string, inputs int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.inputs[query] = inputs
+}
+
+// prepared are the statements that were, and how many parameters each has.
+func (f *faulty) prepared() map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.inputs)
 }
 
 // statement is what database/sql asks lib/pq's statements for.

@@ -142,6 +142,11 @@ func (m *memory) dropHot(id domain.QueueID) {
 	delete(m.hots, id)
 }
 
+func (m *memory) forgetHots() {
+	m.hotMessages, m.hotBytes = 0, 0
+	clear(m.hots)
+}
+
 // putHot takes back what a batch has made of a queue's messages. If there is too much of
 // all, others are forgotten.
 func (m *memory) putHot(id domain.QueueID, h *hotQueue) {

@@ -64,8 +64,7 @@ func (e *Executor) lock(ctx context.Context, w *work) (head eventstore.Head, now
 	}
 	e.alone = !tail.Lost && len(tail.Events) == 0
 	if tail.Lost {
-		e.past = 0 // a restored ledger may have fewer partitions
-		e.scout.distrust()
+		e.distrust() // another ledger was restored
 	}
 	e.memory.catchUp(tail)
 	e.forgetKeys(tail)

@@ -17,8 +17,12 @@ type Loader interface {
 	// is the zero Queue; its stream may have a version all the same.
 	Queues(ctx context.Context, tx eventstore.Tx, ids []domain.QueueID) (map[domain.QueueID]eventstore.Versioned[domain.Queue], error)
 	// Messages finds the messages and claims that are alive at a time, and the oldest
-	// free messages of queues. Those that are loaded ahead need no lock.
+	// free messages of queues.
 	Messages(ctx context.Context, tx eventstore.Tx, needs domain.MessageNeeds, at time.Time) (domain.LoadedMessages, error)
+	// FreeAhead finds what is free at a time from a place of each queue on. It needs no lock, but
+	// fails when it does not see a head of the ledger.
+	FreeAhead(ctx context.Context, tx eventstore.Tx, head eventstore.Head, needs []domain.AheadNeed, at time.Time) (
+		map[domain.QueueID]domain.FreeMessages, error)
 	// Peek does the same without the lock and tells the time of a batch that is made on
 	// it: by a clock, or by the database's if that is zero. It fails with
 	// eventstore.ErrStale when the ledger's head is another.
@@ -366,7 +370,7 @@ func (m *memory) provable() eventstore.Head {
 
 func (m *memory) forget() {
 	m.known = false
-	m.bytes, m.hotMessages, m.hotBytes = 0, 0, 0
+	m.bytes = 0
 	clear(m.queues)
-	clear(m.hots)
+	m.forgetHots()
 }

@@ -34,9 +34,15 @@ type FreeNeed struct {
 	Number     int64
 	Purged     Place
 	Mark       Mark
-	Behind     Place // those from this place on alone, and no Mark; 0: all
-	Want       int   // messages at least, if there are so many
-	MostClaims int   // messages that were claimed so often come besides; 0: no rule
+	Want       int // messages at least, if there are so many
+	MostClaims int // messages that were claimed so often come besides; 0: no rule
+}
+
+// AheadNeed is a queue whose free messages from a place on later decisions will need.
+type AheadNeed struct {
+	Queue  QueueID
+	Number int64
+	From   Place
 }
 
 // FreeMessages are the oldest free messages of a queue, in its order.

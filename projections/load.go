@@ -17,10 +17,6 @@ import (
 // Whoever needs one that was left out reads it after the batch.
 const freeBodies = 8 << 20
 
-// freeAhead is how many free messages are loaded besides those that are wanted, for the
-// decisions that come next.
-const freeAhead = 200
-
 // loadArgs is how many parameters load_messages has.
 const loadArgs = 19
 
@@ -102,7 +98,7 @@ func freeArgs(needs []domain.FreeNeed) []any {
 	queues, purged, marks := make([]int64, n), make([]domain.Place, n), make([]domain.Place, n)
 	sinces, wants, most := make([]time.Time, n), make([]int, n), make([]int, n)
 	for i, need := range needs {
-		queues[i], purged[i], marks[i] = need.Number, max(need.Purged, need.Behind-1), need.Mark.Place
+		queues[i], purged[i], marks[i] = need.Number, need.Purged, need.Mark.Place
 		sinces[i], wants[i], most[i] = need.Mark.Since, need.Want, need.MostClaims
 	}
 	return []any{

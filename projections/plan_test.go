@@ -110,8 +110,32 @@ func (p *planned) asked() map[string]func() int {
 		"a claim changes":     change(34, `$1, '{0}', '{NULL}', '{NULL}', '{0}', '{0}', ARRAY[$2]`, 2, queue, "{"+p.claim.String()+"}"),
 		"messages are held":   change(18, `$1, ARRAY[$2::uuid], '{NULL}', '{0}', '{0}', '{NULL}', ARRAY['{2500}']`, 18, queue, p.claim),
 		"messages go":         change(41, `$1, ARRAY['{2501}']`, 0, queue),
-		"sweeps":              ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
-		"stats":               ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
+		"free ahead": ask(`SELECT * FROM free_ahead($1, (SELECT id FROM ledger.events WHERE position = $1), $2, '{2400}', $3, 10, 1000)`,
+			1, queue, now),
+		"sweeps": ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
+		"stats":  ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
+	}
+}
+
+// TestPlansThatAreKeptAreNotCompiled: a plan that knows no bounds is believed to cost a lot, and to
+// have it compiled takes a hundred times as long as to follow it. A private PostgreSQL never does.
+func TestPlansThatAreKeptAreNotCompiled(t *testing.T) {
+	h := newHouse(t)
+	rows, err := h.db.Query(`SELECT proname, 'jit=off' = ANY (proconfig) FROM pg_proc
+		WHERE pronamespace = 'live'::regnamespace AND 'plan_cache_mode=force_generic_plan' = ANY (proconfig)`)
+	seen := 0
+	err = pgrows.Each("read functions", rows, err, func() error {
+		var name string
+		var off bool
+		seen++
+		if err := rows.Scan(&name, &off); err != nil || off {
+			return err
+		}
+		t.Errorf("%s may be compiled", name)
+		return nil
+	})
+	if err != nil || seen < 6 {
+		t.Errorf("%d functions keep their plans: %v", seen, err)
 	}
 }
 

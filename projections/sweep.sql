@@ -11,7 +11,7 @@ CREATE FUNCTION load_sweeps(
 )
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -74,7 +74,7 @@ CREATE FUNCTION sweep_messages(
 ) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     r record;
 BEGIN
