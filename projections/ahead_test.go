@@ -101,8 +101,8 @@ func TestALoadAheadIsBounded(t *testing.T) {
 	}
 }
 
-// TestALoadAheadFindsWhatIsFree, in queues of their own, from a place on, with all that a decision
-// wants to know of it.
+// TestALoadAheadFindsWhatIsFree, in queues of their own, from a place on, and tells of it what a load
+// for a claim does.
 func TestALoadAheadFindsWhatIsFree(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -138,6 +138,14 @@ func TestALoadAheadFindsWhatIsFree(t *testing.T) {
 		got, beyond := h.loaded(found[h.id("slow")])
 		if diff := cmp.Diff(look.want, got); diff != "" || beyond > 0 {
 			t.Errorf("after %d s, and to %d (-want +got):\n%s", look.seconds, beyond, diff)
+		}
+		need := domain.FreeNeed{Queue: h.id("slow"), Number: 1, Purged: from["slow"] - 1, Want: 10}
+		claims, err := projections.States{}.Messages(t.Context(), h.db, domain.MessageNeeds{Free: []domain.FreeNeed{need}}, h.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(claims.Free[need.Queue].Messages, found[need.Queue].Messages); diff != "" {
+			t.Errorf("after %d s (-for a claim +ahead):\n%s", look.seconds, diff)
 		}
 		if others := found[h.id("other")].Messages; len(others) != 1 && look.seconds < 600 {
 			t.Errorf("of another queue, after %d s: %v", look.seconds, others)

@@ -22,7 +22,7 @@ type Line struct {
 	P99         float64 `json:"p99"`
 	P999        float64 `json:"p999"`
 	Max         float64 `json:"max"`
-	Stolen      float64 `json:"stolen"` // of all cores' time, by the host; percent
+	Stolen      float64 `json:"stolen"` // of all cores' time, by the host; percent. 0: none, or it is not known
 	Errors      int     `json:"errors"` // of all runs
 	FirstError  string  `json:"first_error,omitempty"`
 	Check       *Check  `json:"check,omitempty"`
