@@ -31,6 +31,7 @@ type Proxy struct {
 	folder string
 	server string
 	trips  atomic.Int64
+	opened atomic.Int64
 
 	mu     sync.Mutex
 	decide func(trip int64) Cut
@@ -96,6 +97,9 @@ func (p *Proxy) URL(serverURL string) string {
 // Trips is how many round trips there were so far, those of connecting aside.
 func (p *Proxy) Trips() int64 { return p.trips.Load() }
 
+// Opened is how many connections there were so far.
+func (p *Proxy) Opened() int64 { return p.opened.Load() }
+
 // OnTrip sets what happens to each round trip from now on; they are counted from 1
 // on again.
 func (p *Proxy) OnTrip(decide func(trip int64) Cut) {
@@ -120,6 +124,7 @@ func (p *Proxy) serve(client net.Conn) {
 		_ = client.Close()
 		return
 	}
+	p.opened.Add(1)
 	p.mu.Lock()
 	p.conns[client], p.conns[server] = true, true
 	p.mu.Unlock()
