@@ -10,7 +10,9 @@ TESTFLAGS ?=
 # The clients of make demo: openstack or curl; empty: curl where OpenStack's are missing.
 CLIENTS  ?=
 # Tests that are not about the way to the database, and take their time.
-ANY_WAY  := TheWire|Hostile|Upstream|Stranger|EveryCallOfTheDriver|AFoldOfTheHistory
+empty    :=
+ANY_WAY  := $(subst $(empty) $(empty),|,TheWire Hostile Upstream Stranger EveryCallOfTheDriver AFoldOfTheHistory \
+	ARebuildIsTheLiveTable StoriesAreWhole LoadsAheadMissNothing EventsAgainstAModel)
 # How long make torture takes, all faults together.
 TORTURE  ?= 10m
 
@@ -74,7 +76,7 @@ test-pgbouncer: deps pgbouncer ## run the tests that use a database through pgbo
 		./internal/pgtest ./projections ./commands ./reactors ./http
 
 torture: deps ## kill, stop and starve everything nabu needs, for $(TORTURE)
-	@cd commands && $(GO) test -count=1 -timeout=0 -run '^TestEveryCallOfTheDriverMayFail$$'
+	@cd commands && NABU_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=0 -run '^TestEveryCallOfTheDriverMayFail$$'
 	@cd cmd/nabu && NABU_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=0 -run '^TestTorture$$'
 
 test-clients: build postgres clients ## drive nabu with OpenStack's own clients
