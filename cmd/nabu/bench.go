@@ -52,6 +52,7 @@ Scenarios:
   deliver     post while nobody, one and ten have subscribed, and see when it arrives
   events      external events told of 1, 10 and 500 at a time, and how long one takes to
               its host
+  waits       cycle at a tenth of the posts that get answered, and baseline at that rate
   footprint   memory, and the time to the first answer
   endurance   cycle at half of what it can do, for sixty times --duration, with a
               snapshot held open for half of that

@@ -53,6 +53,7 @@ var wholes = map[string]func(context.Context, *stage, *Report) error{
 	"deliver":   measureDeliver,
 	"events":    measureEvents,
 	"footprint": measureFootprint,
+	"waits":     measureWaits,
 	"endurance": measureEndurance,
 	"table":     measureTable,
 }

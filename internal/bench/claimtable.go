@@ -18,7 +18,7 @@ const (
 
 func measureClaims(ctx context.Context, s *stage, r *Report) error {
 	const connections = 32
-	lines, err := s.measure(ctx, baseline(connections), claim("claim", connections, deleteEach), emptyClaim(connections))
+	lines, err := s.measure(ctx, baseline(connections, s.Rate), claim("claim", connections, deleteEach), emptyClaim(connections))
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,8 @@ func measureCycle(ctx context.Context, s *stage, r *Report) error {
 	return nil
 }
 
-// measureWaits measures how long messages wait when nobody is in a hurry.
+// measureWaits measures how long messages wait when nobody is in a hurry, and how long the
+// baseline handler takes to answer as many requests: a machine that disturbs those disturbs these.
 func measureWaits(ctx context.Context, s *stage, r *Report) error {
 	const connections, share = 32, 10
 	address, err := s.address(ctx)
@@ -78,7 +79,15 @@ func measureWaits(ctx context.Context, s *stage, r *Report) error {
 		return err
 	}
 	r.Lines = append(r.Lines, lines.all()...)
+	floor := baseline(connections, l.Rate)
+	floor.name += ", planned"
+	floors, err := s.measure(ctx, floor)
+	if err != nil {
+		return err
+	}
+	r.Lines = append(r.Lines, floors...)
 	r.most(fmt.Sprintf("post to claim, p99, at %.0f posts per second", l.Rate), median(lines.claims.runsP99), "ms", mostWait)
+	r.least("baseline, p99, at the same rate", median(floors[0].runsP99), "ms", 0)
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 	case "post10":
 		return post("post10", o.Connections, o.Queues, 10), true
 	case "baseline":
-		return baseline(o.Connections), true
+		return baseline(o.Connections, o.Rate), true
 	case "rows":
 		return rows(), true
 	case "list":
@@ -75,7 +75,7 @@ func (o Options) scenario(name string) (scenario, bool) {
 func Scenarios() []string {
 	return []string{
 		"post", "post10", "list", "claim", "claimbulk", "cycle", "emptyclaim", "stats", "depth", "heads", "purge", "tasks",
-		"rebuild", "baseline", "rows", "skiplocked", "read", "replicas", "delay", "deliver", "events", "footprint", "endurance", "table",
+		"rebuild", "baseline", "rows", "skiplocked", "read", "replicas", "delay", "deliver", "events", "footprint", "waits", "endurance", "table",
 	}
 }
 
@@ -102,8 +102,8 @@ func (s *stage) post(ctx context.Context, connections, queues, perRequest int, a
 	return posted.Measured, &check, err
 }
 
-// baseline has one message in each request, like post.
-func baseline(connections int) scenario {
+// baseline has one message in each request, like post. Rate: see PostLoad.
+func baseline(connections int, rate float64) scenario {
 	return scenario{"baseline", connections, func(ctx context.Context, s *stage) (*Measured, *Check, error) {
 		address, err := s.baselineAddress(ctx)
 		if err != nil {
@@ -111,7 +111,7 @@ func baseline(connections int) scenario {
 		}
 		posted, err := PostLoad{
 			Addresses: []string{address}, Connections: connections, Queues: s.Queues, PerRequest: 1,
-			Body: s.Body, Warmup: s.Warmup, Duration: s.Duration, Rate: s.Rate,
+			Body: s.Body, Warmup: s.Warmup, Duration: s.Duration, Rate: rate,
 		}.Run(ctx)
 		if err != nil {
 			return nil, nil, err

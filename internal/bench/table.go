@@ -62,7 +62,7 @@ func measurePosts(ctx context.Context, s *stage, r *Report) error {
 		connections int
 		least       float64
 	}{{32, postToBaseline32}, {128, postToBaseline128}} {
-		lines, err := s.measure(ctx, baseline(c.connections), post("post", c.connections, 1, 1))
+		lines, err := s.measure(ctx, baseline(c.connections, s.Rate), post("post", c.connections, 1, 1))
 		if err != nil {
 			return err
 		}
