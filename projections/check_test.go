@@ -76,7 +76,7 @@ func TestACheckNamesTheRowThatDiffers(t *testing.T) {
 			`INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
 			VALUES (1, '00000000-0000-0000-0000-000000000009', 5, 60, '2030-01-01', '2030-01-01', 0, '{}')`,
 			[]string{`claims queue=1 id=00000000-0000-0000-0000-000000000009 live queue=1 id=00000000-0000-0000-0000-000000000009 ` +
-				`place=5 ttl=60 renewed_at=AT ends_at=AT released=false held=0 places={}`},
+				`place=5 ttl=60 renewed_at=AT ends_at=AT released=false held=0 emptied=true places={}`},
 		},
 		"how much a claim holds": {
 			`UPDATE claims SET held = 5`,

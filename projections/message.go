@@ -239,7 +239,9 @@ func (v *Views) NextFree(ctx context.Context, queue domain.QueueID) (after time.
 	var seconds sql.NullFloat64
 	err = v.DB.QueryRowContext(ctx, `
 SELECT extract(epoch FROM least(
-    (SELECT c.ends_at FROM claims c WHERE c.place >= 0 AND c.queue = q.number AND c.ends_at > t.now ORDER BY c.ends_at LIMIT 1),
+    (SELECT c.ends_at FROM claims c
+        WHERE c.place >= 0 AND c.queue = q.number AND NOT c.emptied AND c.ends_at > t.now
+        ORDER BY c.ends_at LIMIT 1),
     (SELECT d.visible_at FROM messages d
         WHERE d.queue = q.number AND d.visible_at > d.created_at AND d.visible_at > t.now
         ORDER BY d.visible_at LIMIT 1)) - t.now)::float8

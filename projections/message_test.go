@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/internal/pgarray"
@@ -96,5 +98,28 @@ SELECT number, 0, 20000 * 65536, 20000 FROM queues WHERE name = 'full'`); err !=
 	}
 	if after, known, err := h.views.NextFree(t.Context(), h.id("quiet")); err != nil || known {
 		t.Errorf("something is free after %v: %v", after, err)
+	}
+}
+
+// TestAnEmptiedClaimIsNotWaitedFor: with the last of its messages gone, its end frees nothing.
+func TestAnEmptiedClaimIsNotWaitedFor(t *testing.T) {
+	h := newHouse(t)
+	h.create("q", `{}`)
+	ids := h.post("q", "c", plain(`1`), plain(`2`))
+	claim := uuid.New()
+	run(h, commands.ClaimMessages{Queue: h.id("q"), Claiming: domain.Claiming{
+		Claim: claim, Life: domain.ClaimLife{TTL: 60, Grace: 60}, Limit: 2,
+	}})
+	for i, want := range []time.Duration{60 * time.Second, 60 * time.Second, 0} {
+		if i > 0 {
+			run(h, commands.DeleteMessage{Queue: h.id("q"), ID: ids[i-1], WithClaim: true, Claim: claim})
+		}
+		after, known, err := h.views.NextFree(t.Context(), h.id("q"))
+		if err != nil || known != (want > 0) || after.Round(time.Second) != want {
+			t.Errorf("with %d messages deleted, something is free after %v (known: %t, %v), want %v", i, after, known, err, want)
+		}
+		if stats, err := h.views.Stats(t.Context(), h.id("q")); err != nil || stats.Claimed != 2-i {
+			t.Errorf("with %d messages deleted, %d are claimed: %v", i, stats.Claimed, err)
+		}
 	}
 }

@@ -59,6 +59,7 @@ CREATE TABLE claims (
     ends_at    timestamptz NOT NULL,
     released   boolean     NOT NULL DEFAULT false, -- given up before its end
     held       integer     NOT NULL, -- how many of its messages were not deleted
+    emptied    boolean     NOT NULL GENERATED ALWAYS AS (held = 0) STORED,
     places     bigint[]    NOT NULL, -- of the messages it got hold of
     CONSTRAINT claims_pkey PRIMARY KEY (queue, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
@@ -66,13 +67,16 @@ CREATE TABLE claims (
 
 ALTER TABLE claims ALTER queue SET STATISTICS 10, ALTER id SET STATISTICS 0, ALTER place SET STATISTICS 10,
     ALTER ttl SET STATISTICS 0, ALTER renewed_at SET STATISTICS 0, ALTER ends_at SET STATISTICS 10,
-    ALTER released SET STATISTICS 10, ALTER held SET STATISTICS 10, ALTER places SET STATISTICS 0;
+    ALTER released SET STATISTICS 10, ALTER held SET STATISTICS 0,
+    ALTER emptied SET STATISTICS 10, ALTER places SET STATISTICS 0;
 
 -- For who asks when claims of a queue end, and says that each has a place, as all have: who looks
 -- for one by its id cannot have this index, which leads over all of the queue's, and over those
 -- that are swept while somebody still holds an old snapshot. Made when there were few claims, a
--- plan did that.
-CREATE INDEX claims_end ON claims (queue, ends_at) WHERE place >= 0;
+-- plan did that. Of most claims all messages are deleted long before their end: who wants to know
+-- what claims hold walks over the few others. A claim's row gets new entries in the indexes only
+-- with the last of its messages.
+CREATE INDEX claims_end ON claims (queue, emptied, ends_at) WHERE place >= 0;
 -- For the sweeper alone, which looks for queues whose claims are over, and says that each
 -- has a ttl, as all have. Who asks for the claims of one queue, or for one by its id, never walks
 -- over those of all others by it, whatever the statistics say.
@@ -254,7 +258,7 @@ BEGIN
             FROM (
                 SELECT p.place
                 FROM (SELECT c.places FROM claims c
-                    WHERE c.place >= 0 AND c.queue = asked_queues[i] AND c.held > 0
+                    WHERE c.place >= 0 AND c.queue = asked_queues[i] AND NOT c.emptied
                         AND c.ends_at >= sinces[i] AND c.ends_at <= free_messages.now
                     ORDER BY c.ends_at) AS c
                 CROSS JOIN LATERAL unnest(c.places) AS p (place)
@@ -317,11 +321,9 @@ BEGIN
         id := NULL;
         body := NULL;
         created_at := least(
-            (SELECT coalesce(min(c.ends_at) FILTER (WHERE c.held > 0), CASE WHEN count(*) = 50 THEN max(c.ends_at) END)
-                FROM (SELECT c.ends_at, c.held -- of most claims all messages were deleted long before
-                    FROM claims c
-                    WHERE c.place >= 0 AND c.queue = asked_queues[i] AND c.ends_at > free_messages.now
-                    ORDER BY c.ends_at LIMIT 50) AS c),
+            (SELECT c.ends_at FROM claims c
+                WHERE c.place >= 0 AND c.queue = asked_queues[i] AND NOT c.emptied AND c.ends_at > free_messages.now
+                ORDER BY c.ends_at LIMIT 1),
             (SELECT d.visible_at FROM messages d
                 WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now
                 ORDER BY d.visible_at LIMIT 1));
@@ -480,7 +482,7 @@ BEGIN
             ORDER BY m.expires_at) AS expired);
     SELECT coalesce(sum(c.held), 0) INTO claimed
     FROM (SELECT c.held FROM claims c
-        WHERE c.place >= 0 AND c.queue = the_queue AND c.ends_at > at AND c.place > gone AND NOT c.released
+        WHERE c.place >= 0 AND c.queue = the_queue AND NOT c.emptied AND c.ends_at > at AND c.place > gone AND NOT c.released
         ORDER BY c.ends_at) AS c;
     SELECT m.id, m.created_at INTO oldest, oldest_at
     FROM messages m

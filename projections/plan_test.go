@@ -60,8 +60,8 @@ type planned struct {
 	claim, message uuid.UUID // those in the middle: the claim that is live, and its message
 }
 
-// fill puts in other queues, claims that are over, and messages: of a hundred one is delayed, and
-// one was moved.
+// fill puts in other queues, claims that are over, others that are live and hold nothing any more,
+// and messages: of a hundred one is delayed, and one was moved.
 func (p *planned) fill() {
 	p.Helper()
 	for statement, args := range map[string][]any{
@@ -73,6 +73,10 @@ INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
 SELECT $2, CASE n WHEN 2500 THEN $3 ELSE gen_random_uuid() END, n, 3600, $1::timestamptz,
     $1::timestamptz + make_interval(secs => CASE n WHEN 2500 THEN 3600 ELSE -3600 - n END), 1, ARRAY[n]
 FROM generate_series(2, 5000) AS n`: {p.now, p.queue, p.claim},
+		`
+INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
+SELECT $2, gen_random_uuid(), n, 3600, $1::timestamptz, $1::timestamptz + make_interval(secs => n), 0, ARRAY[n]
+FROM generate_series(5001, 10000) AS n`: {p.now, p.queue},
 		`
 INSERT INTO messages (queue, place, id, client, ttl, created_at, visible_at, expires_at, claim, claim_ends, moved, body)
 SELECT $2, n, CASE n WHEN 2500 THEN $4 ELSE gen_random_uuid() END, 'c', 3600, $1::timestamptz,

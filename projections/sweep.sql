@@ -34,11 +34,15 @@ BEGIN
     ) AS expired
     CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(c.id), '{}') AS ids, coalesce(min(c.lowest), 0) AS lowest
-        FROM (SELECT c.id, (SELECT min(p.place) FROM unnest(c.places) AS p (place)) AS lowest
-            FROM claims c
-            WHERE c.place >= 0 AND c.queue = q.number
-                AND c.ends_at <= CASE WHEN q.deleted THEN 'infinity' ELSE load_sweeps.now - make_interval(secs => rest) END
-            ORDER BY c.ends_at LIMIT most) AS c
+        FROM (SELECT c.id, c.lowest
+            FROM (VALUES (false), (true)) AS of (emptied) -- as the index has them
+            CROSS JOIN LATERAL (
+                SELECT c.id, (SELECT min(p.place) FROM unnest(c.places) AS p (place)) AS lowest
+                FROM claims c
+                WHERE c.place >= 0 AND c.queue = q.number AND c.emptied = of.emptied
+                    AND c.ends_at <= CASE WHEN q.deleted THEN 'infinity' ELSE load_sweeps.now - make_interval(secs => rest) END
+                ORDER BY c.ends_at LIMIT most) AS c
+            LIMIT most) AS c
     ) AS over
     CROSS JOIN LATERAL (
         SELECT coalesce(max(e.position), 0) AS position

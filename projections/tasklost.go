@@ -81,7 +81,8 @@ func (l *lostTasks) ofClaims(ctx context.Context) error {
 	return l.find(ctx, `
 SELECT q.name, m.id
 FROM queues q
-JOIN claims c ON c.place >= 0 AND c.queue = q.number AND c.held > 0 AND c.ends_at > coalesce($2, '-infinity'::timestamptz) AND c.ends_at <= $1
+JOIN claims c ON c.place >= 0 AND c.queue = q.number AND NOT c.emptied
+    AND c.ends_at > coalesce($2, '-infinity'::timestamptz) AND c.ends_at <= $1
 CROSS JOIN LATERAL unnest(c.places) AS p (place)
 JOIN messages m ON m.queue = c.queue AND m.place = p.place
 JOIN tasks t ON t.handed = m.id AND t.status = $4

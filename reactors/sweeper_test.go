@@ -100,11 +100,21 @@ func (h *house) post(name string, n, ttl int) {
 	run(h, commands.PostMessages{Post: p})
 }
 
-func (h *house) claim(name string) {
+func (h *house) claim(name string) (domain.ClaimID, []commands.Taken) {
 	h.Helper()
-	run(h, commands.ClaimMessages{Queue: queue(name), Claiming: domain.Claiming{
-		Claim: uuid.New(), Life: domain.ClaimLife{TTL: 60, Grace: 60}, Limit: 10,
+	id := uuid.New()
+	return id, run(h, commands.ClaimMessages{Queue: queue(name), Claiming: domain.Claiming{
+		Claim: id, Life: domain.ClaimLife{TTL: 60, Grace: 60}, Limit: 10,
 	}})
+}
+
+// emptiedClaim claims messages and deletes them.
+func (h *house) emptiedClaim(name string) {
+	h.Helper()
+	id, taken := h.claim(name)
+	for _, m := range taken {
+		run(h, commands.DeleteMessage{Queue: queue(name), ID: m.ID, WithClaim: true, Claim: id})
+	}
 }
 
 // rows counts the rows of all tables of the read models.
@@ -143,20 +153,23 @@ func TestWhatNobodyCanSeeIsSwept(t *testing.T) {
 		h.claim(name)
 	}
 	h.post("kept", 3, 1000)
+	h.emptiedClaim("deleted")
+	h.post("emptied", 2, 1000)
+	h.emptiedClaim("emptied")
 	run(h, commands.PurgeQueue{Queue: queue("purged"), Messages: true})
 	run(h, commands.DeleteQueue{Queue: queue("deleted")})
 	h.sweep()
-	if queues, messages, claims, _ := h.rows(); queues != 3 || messages != 5003 || claims != 3 {
+	if queues, messages, claims, _ := h.rows(); queues != 4 || messages != 5003 || claims != 4 {
 		t.Fatalf("after a purge and a deletion: %d queues, %d messages, %d claims", queues, messages, claims)
 	}
 	h.advance(101 * time.Second)
 	h.sweep()
-	if queues, messages, claims, _ := h.rows(); queues != 3 || messages != 3 || claims != 3 {
+	if queues, messages, claims, _ := h.rows(); queues != 4 || messages != 3 || claims != 4 {
 		t.Fatalf("after the messages' end: %d queues, %d messages, %d claims", queues, messages, claims)
 	}
 	h.advance(20 * time.Second) // claims rest for a minute after their end
 	h.sweep()
-	if queues, messages, claims, _ := h.rows(); queues != 3 || messages != 3 || claims != 0 {
+	if queues, messages, claims, _ := h.rows(); queues != 4 || messages != 3 || claims != 0 {
 		t.Fatalf("after the claims' end: %d queues, %d messages, %d claims", queues, messages, claims)
 	}
 	before := h.events()
