@@ -237,14 +237,10 @@ func (v *Views) NextFree(ctx context.Context, queue domain.QueueID) (after time.
 	ctx, cancel := within(ctx)
 	defer cancel()
 	var seconds sql.NullFloat64
+	// As in loadMessages, the tables are named before the function is called.
 	err = v.DB.QueryRowContext(ctx, `
-SELECT extract(epoch FROM least(
-    (SELECT c.ends_at FROM claims c
-        WHERE c.place >= 0 AND c.queue = q.number AND NOT c.emptied AND c.ends_at > t.now
-        ORDER BY c.ends_at LIMIT 1),
-    (SELECT d.visible_at FROM messages d
-        WHERE d.queue = q.number AND d.visible_at > d.created_at AND d.visible_at > t.now
-        ORDER BY d.visible_at LIMIT 1)) - t.now)::float8
+WITH locked AS (SELECT FROM claims, messages)
+SELECT extract(epoch FROM next_end(q.number, t.now) - t.now)::float8
 FROM queues q, (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
 WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted`, queue.Project, queue.Name, v.now()).Scan(&seconds)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {

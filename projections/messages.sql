@@ -74,8 +74,8 @@ ALTER TABLE claims ALTER queue SET STATISTICS 10, ALTER id SET STATISTICS 0, ALT
 -- for one by its id cannot have this index, which leads over all of the queue's, and over those
 -- that are swept while somebody still holds an old snapshot. Made when there were few claims, a
 -- plan did that. Of most claims all messages are deleted long before their end: who wants to know
--- what claims hold walks over the few others. A claim's row gets new entries in the indexes only
--- with the last of its messages.
+-- what claims hold walks over the few others. A claim's row gets new entries in the indexes with the
+-- last of its messages, and when its end changes, but not with each message.
 CREATE INDEX claims_end ON claims (queue, emptied, ends_at) WHERE place >= 0;
 -- For the sweeper alone, which looks for queues whose claims are over, and says that each
 -- has a ttl, as all have. Who asks for the claims of one queue, or for one by its id, never walks
@@ -215,6 +215,33 @@ BEGIN
 END
 $$;
 
+-- When something of a queue becomes free next, by the end of a claim or of a delay, seen from a
+-- time; it may turn out to be nothing. Of each claim that was emptied, an entry in the index may stay
+-- behind that is dead, and that somebody's old snapshot keeps: where 50 of them end, looking ends
+-- as well.
+CREATE FUNCTION next_end(the_queue bigint, now timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    far_enough timestamptz;
+BEGIN
+    SELECT c.ends_at INTO far_enough
+    FROM claims c
+    WHERE c.place >= 0 AND c.queue = the_queue AND c.emptied AND c.ends_at > now
+    ORDER BY c.ends_at OFFSET 49 LIMIT 1;
+    RETURN least(
+        (SELECT c.ends_at FROM claims c
+            WHERE c.place >= 0 AND c.queue = the_queue AND NOT c.emptied AND c.ends_at > now
+                AND c.ends_at <= coalesce(far_enough, 'infinity')
+            ORDER BY c.ends_at LIMIT 1),
+        far_enough,
+        (SELECT d.visible_at FROM messages d
+            WHERE d.queue = the_queue AND d.visible_at > d.created_at AND d.visible_at > now
+            ORDER BY d.visible_at LIMIT 1));
+END
+$$;
+
 -- The oldest free messages of queues, for decisions made at a time: for each queue at
 -- most as many as are wanted and 100 that were claimed too often (most_claims; 0: no
 -- such rule). Below its mark nothing was free at the time since; what has become free
@@ -320,13 +347,7 @@ BEGIN
         place := full_at;
         id := NULL;
         body := NULL;
-        created_at := least(
-            (SELECT c.ends_at FROM claims c
-                WHERE c.place >= 0 AND c.queue = asked_queues[i] AND NOT c.emptied AND c.ends_at > free_messages.now
-                ORDER BY c.ends_at LIMIT 1),
-            (SELECT d.visible_at FROM messages d
-                WHERE d.queue = asked_queues[i] AND d.visible_at > d.created_at AND d.visible_at > free_messages.now
-                ORDER BY d.visible_at LIMIT 1));
+        created_at := next_end(asked_queues[i], free_messages.now);
         RETURN NEXT;
     END LOOP;
 END

@@ -1,10 +1,12 @@
 package projections_test
 
 import (
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -116,8 +118,56 @@ func (p *planned) asked() map[string]func() int {
 		"messages go":         change(41, `$1, ARRAY['{2501}']`, 0, queue),
 		"free ahead": ask(`SELECT * FROM free_ahead($1, (SELECT id FROM ledger.events WHERE position = $1), $2, '{2400}', $3, 10, 1000)`,
 			1, queue, now),
-		"sweeps": ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
-		"stats":  ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
+		"sweeps":   ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
+		"stats":    ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
+		"next end": ask(`SELECT next_end($1, $2)`, p.queue, now),
+	}
+}
+
+// TestClaimsThatWereEmptiedAreNotWalkedOver: while somebody holds an old snapshot, their entries
+// among those that hold messages stay in the index.
+func TestClaimsThatWereEmptiedAreNotWalkedOver(t *testing.T) {
+	h := newHouse(t)
+	h.create("busy", `{}`)
+	p := &planned{house: h, claim: uuid.New()}
+	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&p.queue); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.Exec(`
+INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
+SELECT $2, gen_random_uuid(), n, 3600, $1::timestamptz, $1::timestamptz + make_interval(secs => 60 + n), 1, ARRAY[n]
+FROM generate_series(1, 20000) AS n`, p.now, p.queue); err != nil {
+		t.Fatal(err)
+	}
+	before, err := h.db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = before.Rollback() }()
+	held := 0
+	if err := before.QueryRow(`SELECT sum(held) FROM claims`).Scan(&held); err != nil || held != 20000 {
+		t.Fatalf("%d messages are held: %v", held, err)
+	}
+	if _, err := h.db.Exec(`UPDATE claims SET held = 0 WHERE place < 20000`); err != nil {
+		t.Fatal(err)
+	}
+	for name, ask := range map[string]func() int{
+		"first free": p.asked()["first free"],
+		"next end":   p.asked()["next end"],
+	} {
+		ask() // pages are read
+		if cost := ask(); cost > 200 {
+			t.Errorf("%s: %d blocks", name, cost)
+		}
+	}
+	if after, known, err := h.views.NextFree(t.Context(), h.id("busy")); err != nil || !known || after > 111*time.Second {
+		t.Errorf("something is free after %v (known: %t): %v", after, known, err)
+	}
+	if _, err := h.db.Exec(`DELETE FROM claims WHERE held = 0 AND place > 49`); err != nil {
+		t.Fatal(err)
+	}
+	if after, known, err := h.views.NextFree(t.Context(), h.id("busy")); err != nil || !known || after < 20000*time.Second {
+		t.Errorf("with 49 emptied claims, something is free after %v (known: %t): %v", after, known, err)
 	}
 }
 
