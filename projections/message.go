@@ -240,7 +240,7 @@ func (v *Views) NextFree(ctx context.Context, queue domain.QueueID) (after time.
 	// As in loadMessages, the tables are named before the function is called.
 	err = v.DB.QueryRowContext(ctx, `
 WITH locked AS (SELECT FROM claims, messages)
-SELECT extract(epoch FROM next_end(q.number, t.now) - t.now)::float8
+SELECT extract(epoch FROM next_free(q.number, t.now) - t.now)::float8
 FROM queues q, (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS t
 WHERE q.project = $1 AND q.name = $2 AND NOT q.deleted`, queue.Project, queue.Name, v.now()).Scan(&seconds)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {

@@ -219,7 +219,7 @@ $$;
 -- time; it may turn out to be nothing. Of each claim that was emptied, an entry in the index may stay
 -- behind that is dead, and that somebody's old snapshot keeps: where 50 of them end, looking ends
 -- as well.
-CREATE FUNCTION next_end(the_queue bigint, now timestamptz) RETURNS timestamptz
+CREATE FUNCTION next_free(the_queue bigint, now timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
@@ -347,7 +347,7 @@ BEGIN
         place := full_at;
         id := NULL;
         body := NULL;
-        created_at := next_end(asked_queues[i], free_messages.now);
+        created_at := next_free(asked_queues[i], free_messages.now);
         RETURN NEXT;
     END LOOP;
 END

@@ -19,11 +19,7 @@ import (
 // also by a plan that was made when there was nothing, or next to nothing.
 func TestRowsAreFoundByTheirKeys(t *testing.T) {
 	h := newHouse(t)
-	h.create("busy", `{}`)
-	p := &planned{house: h, claim: uuid.New(), message: uuid.New()}
-	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&p.queue); err != nil {
-		t.Fatal(err)
-	}
+	p := newPlanned(h)
 	if _, err := h.db.Exec(`INSERT INTO message_counts (queue, after, upto, messages) VALUES ($1, 0, 10000, 5000)`, p.queue); err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +56,17 @@ type planned struct {
 	*house
 	queue          int64
 	claim, message uuid.UUID // those in the middle: the claim that is live, and its message
+}
+
+// newPlanned makes the queue.
+func newPlanned(h *house) *planned {
+	h.Helper()
+	h.create("busy", `{}`)
+	p := &planned{house: h, claim: uuid.New(), message: uuid.New()}
+	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&p.queue); err != nil {
+		h.Fatal(err)
+	}
+	return p
 }
 
 // fill puts in other queues, claims that are over, others that are live and hold nothing any more,
@@ -118,9 +125,9 @@ func (p *planned) asked() map[string]func() int {
 		"messages go":         change(41, `$1, ARRAY['{2501}']`, 0, queue),
 		"free ahead": ask(`SELECT * FROM free_ahead($1, (SELECT id FROM ledger.events WHERE position = $1), $2, '{2400}', $3, 10, 1000)`,
 			1, queue, now),
-		"sweeps":   ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
-		"stats":    ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
-		"next end": ask(`SELECT next_end($1, $2)`, p.queue, now),
+		"sweeps":    ask(`SELECT * FROM load_sweeps($1, $2, 10, 60, 100000, 10)`, queue, now),
+		"stats":     ask(`SELECT * FROM queue_stats($1, 'busy', $2)`, p.project, now),
+		"next free": ask(`SELECT next_free($1, $2)`, p.queue, now),
 	}
 }
 
@@ -128,11 +135,7 @@ func (p *planned) asked() map[string]func() int {
 // among those that hold messages stay in the index.
 func TestClaimsThatWereEmptiedAreNotWalkedOver(t *testing.T) {
 	h := newHouse(t)
-	h.create("busy", `{}`)
-	p := &planned{house: h, claim: uuid.New()}
-	if err := h.db.QueryRow(`SELECT number FROM queues WHERE name = 'busy'`).Scan(&p.queue); err != nil {
-		t.Fatal(err)
-	}
+	p := newPlanned(h)
 	if _, err := h.db.Exec(`
 INSERT INTO claims (queue, id, place, ttl, renewed_at, ends_at, held, places)
 SELECT $2, gen_random_uuid(), n, 3600, $1::timestamptz, $1::timestamptz + make_interval(secs => 60 + n), 1, ARRAY[n]
@@ -153,7 +156,7 @@ FROM generate_series(1, 20000) AS n`, p.now, p.queue); err != nil {
 	}
 	for name, ask := range map[string]func() int{
 		"first free": p.asked()["first free"],
-		"next end":   p.asked()["next end"],
+		"next free":  p.asked()["next free"],
 	} {
 		ask() // pages are read
 		if cost := ask(); cost > 200 {
