@@ -413,10 +413,12 @@ func TestWebSocketSurvivesHostileClients(t *testing.T) {
 	a.recorded()
 }
 
+// TestWebSocketEndsWhenNobodyAsks: an answer to a ping asks for nothing. It may take as long as from
+// one ping to the next, or else the client counts as gone and is told nothing.
 func TestWebSocketEndsWhenNobodyAsks(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(cfg *Config) {
-		cfg.WebSockets = WebSockets{Ping: 5 * time.Millisecond, Idle: 30 * time.Millisecond}
+		cfg.WebSockets = WebSockets{Ping: time.Second, Idle: 1500 * time.Millisecond}
 	}).stopWith()
 	a.dial("/v2", false).closed(websocket.StatusGoingAway)
 }
