@@ -32,7 +32,8 @@ func numbered(n int) (bodies []string) {
 func TestClaimsDoNotWaitForTheNextMessages(t *testing.T) {
 	t.Parallel()
 	h, proxy, db := newProxiedHouse(t)
-	e := h.executor(db, func(cfg *commands.Config) { cfg.Ahead = h.db })
+	c := &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)} // the database's would be asked for once a second
+	e := h.executor(db, c.config, func(cfg *commands.Config) { cfg.Ahead = h.db })
 	texts := numbered(1001)
 	run(t, e, post(orders, texts...))
 	run(t, e, claim(orders, 1))
