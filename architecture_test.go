@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"reactors":            {"domain", "eventstore", "commands", "projections", "internal/compute", "internal/mail", "internal/signedurl", "internal/webhook"},
 	"http":                {"domain", "eventstore", "commands", "projections", "internal/jsonschema", "internal/policy", "internal/postgres", "internal/signedurl"},
 	"internal/compute":    {},
+	"internal/eventually": {},
 	"internal/pgarray":    {},
 	"internal/pgrows":     {},
 	"internal/policy":     {},

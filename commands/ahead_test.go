@@ -17,6 +17,7 @@ import (
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/projections"
 )
 
@@ -50,7 +51,7 @@ func TestClaimsDoNotWaitForTheNextMessages(t *testing.T) {
 			}
 		}
 		if e.LoadsAhead() {
-			until(t, "the next messages are there", e.LoadedAhead)
+			eventually.Holds(t, "the next messages are there", e.LoadedAhead)
 			loads++
 		}
 	}
@@ -93,7 +94,7 @@ func TestALoadAheadMayFail(t *testing.T) {
 			}
 		}
 		if e.LoadsAhead() {
-			until(t, "the load has failed", e.LoadedAhead)
+			eventually.Holds(t, "the load has failed", e.LoadedAhead)
 		}
 	}
 	if tries == 0 || tries > 4 {
@@ -226,7 +227,7 @@ func (m *aheadModel) goOn() {
 		m.looked = true
 	default:
 		m.goes <- struct{}{}
-		until(m.house, "what was loaded is there", m.e.LoadedAhead)
+		eventually.Holds(m.house, "what was loaded is there", m.e.LoadedAhead)
 		m.looked = false
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/projections"
 )
 
@@ -229,11 +230,11 @@ func TestTheWaitingLineIsBounded(t *testing.T) {
 		})
 	}
 	ask()
-	until(t, "the first waits for the lock", h.waitsForLock)
+	eventually.Holds(t, "the first waits for the lock", h.waitsForLock)
 	for range 4 {
 		ask()
 	}
-	until(t, "four wait behind it", func() bool { return e.Waiting() == 4 })
+	eventually.Holds(t, "four wait behind it", func() bool { return e.Waiting() == 4 })
 	if _, err := commands.Run[[]domain.MessageID](as(t.Context(), ""), e, large); refusal(err) != domain.Unavailable {
 		t.Fatalf("beyond the bound: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/internal/pgproxy"
 )
 
@@ -64,16 +65,16 @@ func TestAfterCloseNothingIsTaken(t *testing.T) {
 	errs := make([]error, 20)
 	ask := func(i int) { callers.Go(func() { _, errs[i] = commands.Run(ctx, e, post(orders, `1`)) }) }
 	ask(0)
-	until(t, "the first waits for the lock", h.waitsForLock)
+	eventually.Holds(t, "the first waits for the lock", h.waitsForLock)
 	for i := range 19 {
 		ask(i + 1)
 	}
-	until(t, "the others wait behind it", func() bool { return e.Waiting() == 19 })
+	eventually.Holds(t, "the others wait behind it", func() bool { return e.Waiting() == 19 })
 	closed := make(chan error)
 	go func() { closed <- e.Close(context.Background()) }()
 	gone, leave := context.WithCancel(ctx)
 	leave()
-	until(t, "the executor takes no more", func() bool {
+	eventually.Holds(t, "the executor takes no more", func() bool {
 		_, err := commands.Run(gone, e, commands.DeleteQueue{Queue: domain.QueueID{Project: "p1", Name: "other"}})
 		return refusal(err) == domain.Unavailable
 	})

@@ -11,6 +11,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/internal/pgtest"
 )
 
@@ -243,7 +244,7 @@ func TestPreparedStatementsDifferInTheirParameters(t *testing.T) {
 	for left := 1000; left > 0 && !e.LoadsAhead(); left -= 20 {
 		run(t, e, claim(orders, 20))
 	}
-	until(t, "more is loaded ahead", e.LoadedAhead)
+	eventually.Holds(t, "more is loaded ahead", e.LoadedAhead)
 	by := map[int]string{}
 	for query, inputs := range driver.prepared() {
 		if other, taken := by[inputs]; taken {

@@ -13,6 +13,7 @@ import (
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/pgproxy"
 	"nabu/internal/pgtest"
 	"nabu/internal/postgres"
@@ -217,21 +218,6 @@ func refusal(err error) domain.Code {
 	return ""
 }
 
-// until waits for a condition that another goroutine brings about.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // holdLock takes the ledger's lock on a connection of its own, and returns it.
 func (h *house) holdLock() *sql.Conn {
 	h.Helper()
@@ -281,10 +267,10 @@ func (h *house) gathered(e *commands.Executor, cmds ...func() error) []error {
 	callers.Go(func() { // keeps the executor busy while the others gather
 		_, errs[len(cmds)] = commands.Run(as(h.Context(), ""), e, post(domain.QueueID{Project: "p1", Name: "first"}, `0`))
 	})
-	until(h, "the first command waits for the lock", h.waitsForLock)
+	eventually.Holds(h, "the first command waits for the lock", h.waitsForLock)
 	for i, cmd := range cmds {
 		callers.Go(func() { errs[i] = cmd() })
-		until(h, "the command waits", func() bool { return e.Waiting() == i+1 })
+		eventually.Holds(h, "the command waits", func() bool { return e.Waiting() == i+1 })
 	}
 	h.release(conn, "ROLLBACK")
 	callers.Wait()

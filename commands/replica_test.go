@@ -10,6 +10,7 @@ import (
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/pgproxy"
 	"nabu/internal/pgtest"
 	"nabu/projections"
@@ -82,7 +83,7 @@ func TestNothingIsReadBeforeTheLock(t *testing.T) {
 	conn := h.holdLock()
 	done := make(chan bool)
 	go func() { done <- run(h, second, commands.DeleteMessage{Queue: orders, ID: id}) }()
-	until(t, "the delete waits for the lock", h.waitsForLock)
+	eventually.Holds(t, "the delete waits for the lock", h.waitsForLock)
 	h.appendUnderLock(conn, domain.MessagesDeleted{
 		Project: "p1", Queue: "orders", Number: 1, Messages: []domain.DeletedMessage{{ID: id, Place: domain.PostingPlace(id)}},
 	})
@@ -110,7 +111,7 @@ SELECT (SELECT count(*) FROM messages WHERE id = $1) FROM lock`, id.String()).Sc
 		}
 		seen <- n
 	}()
-	until(t, "the statement waits for the lock", h.waitsForLock)
+	eventually.Holds(t, "the statement waits for the lock", h.waitsForLock)
 	h.appendUnderLock(conn, domain.MessagesDeleted{
 		Project: "p1", Queue: "orders", Number: 1, Messages: []domain.DeletedMessage{{ID: id, Place: domain.PostingPlace(id)}},
 	})

@@ -15,6 +15,7 @@ import (
 
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/pgtest"
 	"nabu/internal/postgres"
 )
@@ -128,16 +129,6 @@ func checkpoint(t testing.TB, db *sql.DB, consumer string) (position int64) {
 	return position
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(atLast); !is(); {
-		if time.Now().After(end) {
-			t.Fatalf("not %s", what)
-		}
-	}
-}
-
 func TestAFeedGoesOnFromItsCheckpoint(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Open(t).DB()
@@ -210,7 +201,7 @@ func TestSomebodyElseMovesTheCheckpoint(t *testing.T) {
 	for at := range int64(4) {
 		wantNext(t, messages, 6+at, 7+at)
 	}
-	eventually(t, "all is written down", func() bool { return checkpoint(t, db, "index") == 10 })
+	eventually.Holds(t, "all is written down", func() bool { return checkpoint(t, db, "index") == 10 })
 	move(10, 9) // while the feed is idle
 	wantNext(t, messages, 9, 10)
 	if _, err := db.Exec(`DELETE FROM ledger.consumers`); err != nil {
@@ -306,11 +297,11 @@ WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE da
 			}
 			for _, msg := range answers {
 				msg.Ack()
-				eventually(t, "written down", func() bool { return checkpoint(t, db, "notifier") == 1 })
+				eventually.Holds(t, "written down", func() bool { return checkpoint(t, db, "notifier") == 1 })
 			}
 			wantNext(t, second, 1, 2)
 			wantNext(t, second, 2, 3)
-			eventually(t, "written down", func() bool { return checkpoint(t, db, "notifier") == 3 })
+			eventually.Holds(t, "written down", func() bool { return checkpoint(t, db, "notifier") == 3 })
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/pgtest"
 )
 
@@ -111,7 +112,7 @@ func TestABadEventIsParkedWithItsStream(t *testing.T) {
 	p := newPicky(t, db, 3)
 	p.handle(4)
 	p.took(1, 2, 4, 6)
-	eventually(t, "written down", func() bool { return checkpoint(t, db, "picky") == 6 })
+	eventually.Holds(t, "written down", func() bool { return checkpoint(t, db, "picky") == 6 })
 	parked := parkedAre(t, db, 3, 5)
 	if parked[0].Error != "no taste for 3" || parked[0].Attempts != 2 || parked[0].Stream != "queue/p/a" || parked[0].TriedAt.IsZero() ||
 		parked[1].Error != "" || parked[1].Attempts != 0 || !parked[1].TriedAt.IsZero() {
@@ -128,7 +129,7 @@ func TestABadEventIsParkedWithItsStream(t *testing.T) {
 	if n, err := eventstore.Retry(t.Context(), db, "picky", 0); err != nil || n != 3 {
 		t.Fatalf("%d events, %v", n, err)
 	}
-	eventually(t, "refused once more", func() bool {
+	eventually.Holds(t, "refused once more", func() bool {
 		select {
 		case msg := <-p.messages:
 			p.answer(msg)
@@ -143,7 +144,7 @@ func TestABadEventIsParkedWithItsStream(t *testing.T) {
 	}
 	p.handle(3)
 	p.took(3, 5, 7)
-	eventually(t, "nothing is parked", func() bool {
+	eventually.Holds(t, "nothing is parked", func() bool {
 		parked, err := eventstore.ParkedEvents(t.Context(), db, 1)
 		return err == nil && len(parked) == 0
 	})
@@ -182,7 +183,7 @@ func TestASkippedEventLetsItsStreamGoOn(t *testing.T) {
 	}
 	p.handle(1)
 	p.took(4)
-	eventually(t, "settled", func() bool {
+	eventually.Holds(t, "settled", func() bool {
 		parked, err := eventstore.ParkedEvents(t.Context(), db, 1)
 		return err == nil && len(parked) == 0
 	})
@@ -230,7 +231,7 @@ func TestSeveralBadEventsInOneSlice(t *testing.T) {
 	if !slices.IsSorted(p.handled) || len(slices.Compact(p.handled)) != 95 {
 		t.Errorf("handled %v", p.handled)
 	}
-	eventually(t, "all is read", func() bool {
+	eventually.Holds(t, "all is read", func() bool {
 		select {
 		case msg := <-p.messages:
 			p.answer(msg)
@@ -293,7 +294,7 @@ func TestConsumersTellHowFarTheyAre(t *testing.T) {
 	appendTo(t, db, "a", "b", "a")
 	p := newPicky(t, db, 1)
 	p.handle(1)
-	eventually(t, "written down", func() bool { return checkpoint(t, db, "picky") == 3 })
+	eventually.Holds(t, "written down", func() bool { return checkpoint(t, db, "picky") == 3 })
 	subscribe(t, newFeed(t, db), "idle")
 	consumers, err = eventstore.Consumers(t.Context(), db)
 	if err != nil || len(consumers) != 2 {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/eventually"
 )
 
 func TestWebSocketSubscriptions(t *testing.T) {
@@ -246,7 +247,7 @@ func TestWebSocketSubscriptionsOfAll(t *testing.T) {
 	v.refused("subscription_create", `{"queue_name": "q0"}`, 503, "too many subscriptions")
 	a.readers(0)
 	_ = w.conn.CloseNow()
-	await(t, func() bool { return a.server.sockets.pushes.Load() == 1 })
+	eventually.Holds(t, "one WebSocket that is pushed to", func() bool { return a.server.sockets.pushes.Load() == 1 })
 	v.ask("subscription_create", `{"queue_name": "q0"}`, 201)
 }
 

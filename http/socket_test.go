@@ -19,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 
 	"nabu/domain"
+	"nabu/internal/eventually"
 )
 
 // TestWebSocketRefusesFrames: what is no request is answered in order, with what could be
@@ -234,7 +235,7 @@ func TestWebSocketHandshake(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	await(t, func() bool { return a.server.sockets.count() == 0 })
+	eventually.Holds(t, "no WebSocket", func() bool { return a.server.sockets.count() == 0 })
 	a.dial("/ws", false)
 	a.dial("/messaging/v2/", false)
 	a.call("GET", "/v2", ``, 503, handshake...).refused("Service temporarily unavailable").has("Retry-After", "1")
@@ -242,19 +243,6 @@ func TestWebSocketHandshake(t *testing.T) {
 	a.call("GET", "/v2", ``, 200, "Upgrade", "websocket").has("Content-Type", "application/json-home") // a proxy took the rest away
 	a.call("GET", "/messaging/ws", ``, 426).has("Upgrade", "websocket").refused("Upgrade required")
 	a.call("POST", "/ws", ``, 405).has("Allow", "GET, OPTIONS")
-}
-
-// await waits for a condition.
-func await(t *testing.T, met func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for !met() {
-		select {
-		case <-deadline:
-			t.Fatal("the condition was not met")
-		case <-time.After(time.Millisecond):
-		}
-	}
 }
 
 func TestWebSocketStops(t *testing.T) {
@@ -291,7 +279,7 @@ func TestWebSocketStopsWithoutClients(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t).alone()
 	a.rawHandshake()
-	await(t, func() bool { return a.server.sockets.count() == 1 })
+	eventually.Holds(t, "one WebSocket", func() bool { return a.server.sockets.count() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := a.server.Shutdown(ctx); err == nil {
@@ -393,7 +381,7 @@ func TestWebSocketSurvivesHostileClients(t *testing.T) {
 			if _, err := io.Copy(io.Discard, r); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was kept")
 			}
-			await(t, func() bool { return a.server.sockets.count() == 0 })
+			eventually.Holds(t, "no WebSocket", func() bool { return a.server.sockets.count() == 0 })
 		})
 	}
 	t.Run("answers that nobody reads", func(t *testing.T) {
@@ -461,7 +449,7 @@ func TestWebSocketMetrics(t *testing.T) {
 	w.refused("queue_create", `{}`, 400, "queue_name")
 	w.refused("made_up", `{}`, 400, "not a valid action")
 	counted := map[string]float64{}
-	await(t, func() bool {
+	eventually.Holds(t, "all is counted", func() bool {
 		families, err := a.registry.Gather()
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/projections"
 )
 
@@ -30,11 +31,7 @@ func (a *api) later(method, path, body string, headers ...string) (got func() an
 // readers waits until so many wait.
 func (a *api) readers(want int) {
 	a.Helper()
-	for deadline := time.Now().Add(10 * time.Second); a.news.Readers() != want; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			a.Fatalf("%d readers wait, not %d", a.news.Readers(), want)
-		}
-	}
+	eventually.Holds(a, fmt.Sprintf("%d wait", want), func() bool { return a.news.Readers() == want })
 }
 
 // inTime fails if an answer came only when the waiting was over.
@@ -374,9 +371,7 @@ func TestARepeatedWaitTakesNoCallAlong(t *testing.T) {
 	var batches atomic.Int64
 	a.executor.Observe = func(commands.BatchReport) { batches.Add(1) }
 	first := a.later("POST", path, ``, "Idempotency-Key", "k")
-	for batches.Load() == 0 {
-		runtime.Gosched()
-	}
+	eventually.Holds(t, "the first has looked", func() bool { return batches.Load() > 0 })
 	a.call("POST", "/v2/queues/other/claims", ``, 204) // decided when the first look is answered
 	again := a.later("POST", path, ``, "Idempotency-Key", "k")
 	behind := a.later("POST", path, ``)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -300,16 +299,6 @@ func (w *wire) stopAtEnd() {
 			w.Error(err)
 		}
 	})
-}
-
-// until waits for a condition.
-func (w *wire) until(what string, is func() bool) {
-	w.Helper()
-	for deadline := time.Now().Add(wirePatience); !is(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			w.Fatalf("never: %s", what)
-		}
-	}
 }
 
 // wireCase is what is sent on a connection, and what becomes of it.

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"nabu/internal/eventually"
 )
 
 // hurried has a server wait no longer than a test does.
@@ -148,7 +150,7 @@ func TestTheWireIsReset(t *testing.T) {
 				_ = c.SetLinger(0)
 			}
 			c.forgotten()
-			w.until("the end of "+name, func() bool { return w.server.sockets.count() == 0 && w.news.Readers() == 0 })
+			eventually.Holds(w, "the end of "+name, func() bool { return w.server.sockets.count() == 0 && w.news.Readers() == 0 })
 			c.recordedBesides(0)
 		}
 	}

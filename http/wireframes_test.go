@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"nabu/internal/eventually"
 )
 
 // handshake are the headers of a request for a WebSocket.
@@ -182,7 +184,7 @@ func TestTheWireFrames(t *testing.T) {
 			}
 			_ = c.Close()
 			<-sent
-			w.until("the WebSocket's end", func() bool { return w.server.sockets.count() == 0 })
+			eventually.Holds(w, "the WebSocket's end", func() bool { return w.server.sockets.count() == 0 })
 			c.recordedBesides(its.records)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/projections"
 )
 
@@ -400,18 +401,18 @@ func TestTheRequestLogNamesTheCaller(t *testing.T) {
 	a := newAPI(t, func(cfg *Config) { cfg.LogRequests = true })
 	for _, path := range []string{"/v2/queues", "/v2/tasks", "/v3/p1/messages", "/v2.1/os-server-hosts"} {
 		id := a.send("GET", path, nil, "X-User-Id", "ann").header.Get("X-OpenStack-Request-Id")
-		await(t, func() bool { return strings.Contains(a.log.String(), "request_id="+id+" project=p1 user=ann ") })
+		eventually.Holds(t, "the caller is in the log", func() bool { return strings.Contains(a.log.String(), "request_id="+id+" project=p1 user=ann ") })
 	}
 	long := strings.Repeat("x", 300)
 	a.call("GET", "/v2/queues", ``, 400, "X-Project-Id", long)
 	a.call("GET", "/v2.1/nothing/here", ``, 404)
-	await(t, func() bool { return strings.Count(a.log.String(), ` project="" user=""`) == 2 })
+	eventually.Holds(t, "the log has no caller", func() bool { return strings.Count(a.log.String(), ` project="" user=""`) == 2 })
 	if strings.Contains(a.log.String(), long) {
 		t.Errorf("log: %s", a.log)
 	}
 	w := a.dial("/v2", false)
 	w.ask("queue_list", `{}`, 200)
-	await(t, func() bool { return strings.Contains(a.log.String(), " project=p1 user=\"\" action=queue_list ") })
+	eventually.Holds(t, "the WebSocket's caller is in the log", func() bool { return strings.Contains(a.log.String(), " project=p1 user=\"\" action=queue_list ") })
 }
 
 func TestRequestLog(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/compute"
+	"nabu/internal/eventually"
 	"nabu/reactors"
 )
 
@@ -175,23 +176,8 @@ func (h *house) assignServer() domain.ServerID {
 
 func (h *house) untilOutcomes(n int) []string {
 	h.Helper()
-	waitFor(h, fmt.Sprintf("%d outcomes", n), func() bool { return len(h.outcomes()) >= n })
+	eventually.Holds(h, fmt.Sprintf("%d outcomes", n), func() bool { return len(h.outcomes()) >= n })
 	return h.outcomes()
-}
-
-// waitFor waits for a condition that another goroutine brings about.
-func waitFor(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
 
 // TestEventsAreForwardedInOrder: each request by itself, through failures that pass, with

@@ -17,6 +17,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/compute"
+	"nabu/internal/eventually"
 	"nabu/projections"
 	"nabu/reactors"
 )
@@ -70,7 +71,7 @@ func (f *fussy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // noneOwed waits until nothing is to be forwarded, and checks the read model of that.
 func (h *house) noneOwed() {
 	h.Helper()
-	waitFor(h, "nothing is to be forwarded", func() bool {
+	eventually.Holds(h, "nothing is to be forwarded", func() bool {
 		n, _, err := h.views.WaitingForwards(context.Background())
 		return err == nil && n == 0
 	})
@@ -110,7 +111,7 @@ func TestAServerThatFailsHoldsBackNoOther(t *testing.T) {
 	h.tellMany("req-both", "both", bad, good)
 	h.forwards(f, nil)
 	h.tellMany("req-good", "good", good)
-	waitFor(t, "the other server's events are told", func() bool { return len(f.told()) == 2 })
+	eventually.Holds(t, "the other server's events are told", func() bool { return len(f.told()) == 2 })
 	mu.Lock()
 	mended = true
 	mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"nabu/commands"
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/signedurl"
 	"nabu/internal/webhook"
 	"nabu/projections"
@@ -79,17 +80,6 @@ func (r *receiver) bodies(path string) (bodies []string) {
 		bodies = append(bodies, string(its.Body))
 	}
 	return bodies
-}
-
-// eventually waits for a condition.
-func (h *house) eventually(what string, holds func() bool) {
-	h.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); {
-		if time.Now().After(deadline) {
-			h.Fatalf("it never came to pass that %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 func (h *house) clock() time.Time {
@@ -189,7 +179,7 @@ func TestMessagesAreDelivered(t *testing.T) {
 	n, end := h.notifier(nil)
 	ids := h.postBodies("q", `{"n": 1}`, `{"n": 2,  "raw": 1.50}`)
 	n.Wake()
-	h.eventually("all is delivered", func() bool { return len(r.got("/plain")) == 2 && len(r.got("/data")) == 2 && len(r.got("/some")) == 1 })
+	eventually.Holds(h, "all is delivered", func() bool { return len(r.got("/plain")) == 2 && len(r.got("/data")) == 2 && len(r.got("/some")) == 1 })
 	end()
 	got := r.got("/plain")
 	if want := `{"ttl": 3600, "body": {"n": 2,  "raw": 1.50}, "Message_Type": "Notification", "queue_name": "q"}`; got[1].body != want {
@@ -227,14 +217,14 @@ func TestARestartGoesOn(t *testing.T) {
 			h.postBodies("q", body)
 		}
 		if i%2 == 0 { // of the other times it is ended in the middle
-			h.eventually("all is delivered", func() bool { return len(r.got("/a")) >= len(want) })
+			eventually.Holds(h, "all is delivered", func() bool { return len(r.got("/a")) >= len(want) })
 		}
 		end()
 		h.postBodies("q", strconv.Itoa(len(want))) // while nobody is there
 		want = append(want, strconv.Itoa(len(want)))
 	}
 	h.notifier(nil)
-	h.eventually("all is delivered", func() bool { return len(r.got("/a")) >= len(want) })
+	eventually.Holds(h, "all is delivered", func() bool { return len(r.got("/a")) >= len(want) })
 	if got := r.bodies("/a"); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
@@ -254,7 +244,7 @@ func TestTheSchedule(t *testing.T) {
 	h.notifier(nil)
 	ids := h.postBodies("q", `"bad"`, `"good"`)
 	started := h.clock()
-	h.eventually("the next goes", func() bool { return len(r.got("/a")) == 4 && len(h.attempts(id)) == 4 })
+	eventually.Holds(h, "the next goes", func() bool { return len(r.got("/a")) == 4 && len(h.attempts(id)) == 4 })
 	if got := r.bodies("/a"); !slices.Equal(got, []string{`"bad"`, `"bad"`, `"bad"`, `"good"`}) {
 		t.Fatalf("%v", got)
 	}
@@ -269,7 +259,7 @@ func TestTheSchedule(t *testing.T) {
 		before := len(r.got("/a"))
 		h.advance(time.Millisecond)
 		due += delay
-		h.eventually(fmt.Sprintf("retry %d is made", retry), func() bool { return len(h.attempts(id)) == retry+2 })
+		eventually.Holds(h, fmt.Sprintf("retry %d is made", retry), func() bool { return len(h.attempts(id)) == retry+2 })
 		if n := len(r.got("/a")); n != before+1 {
 			t.Errorf("%d calls for retry %d", n-before, retry)
 		}
@@ -284,7 +274,7 @@ func TestTheSchedule(t *testing.T) {
 			t.Errorf("attempt %d: %+v", i+1, a)
 		}
 	}
-	h.eventually("nothing waits", func() bool { return h.waiting() == 0 })
+	eventually.Holds(h, "nothing waits", func() bool { return h.waiting() == 0 })
 	h.sound()
 }
 
@@ -303,7 +293,7 @@ func TestAnswersThatAreFinalOrNot(t *testing.T) {
 	gone, busy := h.subscriber("q", r.URL+"/gone", ""), h.subscriber("q", r.URL+"/busy", "")
 	h.notifier(nil)
 	h.postBodies("q", `1`)
-	h.eventually("both have answered", func() bool { return len(h.attempts(gone)) == 1 && len(h.attempts(busy)) == 1 })
+	eventually.Holds(h, "both have answered", func() bool { return len(h.attempts(gone)) == 1 && len(h.attempts(busy)) == 1 })
 	if a := h.attempts(gone)[0]; a.Outcome != domain.DeliveryDropped || a.Status != 410 {
 		t.Errorf("%+v", a)
 	}
@@ -312,7 +302,7 @@ func TestAnswersThatAreFinalOrNot(t *testing.T) {
 		t.Errorf("%+v", first)
 	}
 	h.advance(41 * time.Second)
-	h.eventually("it is tried again", func() bool { return len(h.attempts(busy)) == 2 })
+	eventually.Holds(h, "it is tried again", func() bool { return len(h.attempts(busy)) == 2 })
 	if a := h.attempts(busy)[1]; a.Outcome != domain.DeliveryDelivered || a.Number != 2 {
 		t.Errorf("%+v", a)
 	}
@@ -335,12 +325,12 @@ func TestDelayedAndExpired(t *testing.T) {
 	run(h, commands.DeleteMessage{Queue: queue("q"), ID: deleted[0]})
 	h.postBodies("late", `"late"`)
 	h.notifier(nil)
-	h.eventually("the deleted one comes, and the late one waits", func() bool { return len(r.got("/q")) == 1 && len(h.attempts(late)) == 1 })
+	eventually.Holds(h, "the deleted one comes, and the late one waits", func() bool { return len(r.got("/q")) == 1 && len(h.attempts(late)) == 1 })
 	if got := r.bodies("/q"); got[0] != `"deleted"` || h.attempts(late)[0].Outcome != domain.DeliveryDelayed || len(r.got("/late")) > 0 {
 		t.Fatalf("%v %+v", got, h.attempts(late))
 	}
 	h.advance(31 * time.Second)
-	h.eventually("the late one comes", func() bool { return len(h.attempts(late)) == 2 })
+	eventually.Holds(h, "the late one comes", func() bool { return len(h.attempts(late)) == 2 })
 	if got := r.got("/late"); len(got) != 1 || got[0].attempt != 1 || !strings.Contains(got[0].body, `"body": "late", "delay": 30, "Message_Type"`) {
 		t.Errorf("%+v", got)
 	}
@@ -359,7 +349,7 @@ func TestConfirmation(t *testing.T) {
 		cfg.Confirm = reactors.Confirmations{Key: testKey, Endpoint: "https://nabu.example.net/"}
 	})
 	h.postBodies("q", `"too early"`)
-	h.eventually("it is asked", func() bool { return len(r.got("/a")) == 1 && h.waiting() == 0 })
+	eventually.Holds(h, "it is asked", func() bool { return len(r.got("/a")) == 1 && h.waiting() == 0 })
 	var asked map[string]any
 	if err := json.Unmarshal([]byte(r.got("/a")[0].body), &asked); err != nil {
 		t.Fatal(err)
@@ -384,19 +374,19 @@ func TestConfirmation(t *testing.T) {
 	}
 	confirm(true)
 	h.postBodies("q", `"in time"`)
-	h.eventually("it is delivered", func() bool { return len(r.got("/a")) == 2 })
+	eventually.Holds(h, "it is delivered", func() bool { return len(r.got("/a")) == 2 })
 	if got := r.bodies("/a"); got[1] != `"in time"` {
 		t.Errorf("%v", got)
 	}
 	confirm(false)
-	h.eventually("it is told", func() bool { return len(r.got("/a")) == 3 && h.waiting() == 0 })
+	eventually.Holds(h, "it is told", func() bool { return len(r.got("/a")) == 3 && h.waiting() == 0 })
 	if got := r.got("/a")[2]; !strings.Contains(got.body, `"Message_Type": "UnsubscribeConfirmation"`) || !strings.Contains(got.body, "Client-ID") {
 		t.Errorf("%+v", got)
 	}
 	h.postBodies("q", `"too late"`)
 	confirm(true)
 	h.postBodies("q", `"in time again"`)
-	h.eventually("it is delivered again", func() bool { return len(r.got("/a")) >= 4 })
+	eventually.Holds(h, "it is delivered again", func() bool { return len(r.got("/a")) >= 4 })
 	if got := r.bodies("/a"); len(got) != 4 || got[3] != `"in time again"` {
 		t.Errorf("%v", got)
 	}
@@ -441,7 +431,7 @@ func TestManySubscribers(t *testing.T) {
 		}
 	}
 	calls := 0
-	h.eventually("everyone has everything", func() bool {
+	eventually.Holds(h, "everyone has everything", func() bool {
 		h.advance(10 * time.Second) // for the retries
 		calls = 0
 		for i := 1; i < subscribers; i++ {

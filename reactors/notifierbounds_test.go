@@ -9,6 +9,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/reactors"
 )
 
@@ -46,14 +47,14 @@ func TestAPolicyWithoutEnd(t *testing.T) {
 	id := h.subscriber("q", r.URL+"/a", `{"_retry_policy": {"retries_with_no_delay": 2147483647}}`)
 	h.notifier(nil)
 	h.postBodies("q", `"bad"`, `"good"`)
-	h.eventually("the next goes, and there is a pause", func() bool { return len(h.attempts(id)) == 101 })
+	eventually.Holds(h, "the next goes, and there is a pause", func() bool { return len(h.attempts(id)) == 101 })
 	if last := h.attempts(id)[100]; last.Number != 100 || last.Due.Sub(h.clock()) != time.Second {
 		t.Errorf("%+v", last)
 	}
 	h.advance(time.Second)
-	h.eventually("it goes on", func() bool { return len(h.attempts(id)) == 102 })
+	eventually.Holds(h, "it goes on", func() bool { return len(h.attempts(id)) == 102 })
 	h.advance(time.Hour)
-	h.eventually("it is over", func() bool { return h.waiting() == 0 })
+	eventually.Holds(h, "it is over", func() bool { return h.waiting() == 0 })
 	if attempts := h.attempts(id); attempts[len(attempts)-1].Outcome != domain.DeliveryExpired {
 		t.Errorf("%+v", attempts[len(attempts)-1])
 	}
@@ -67,9 +68,9 @@ func TestNothingWaitsForLongerThanItLives(t *testing.T) {
 	id := h.subscriber("q", r.URL+"/a", `{"_retry_policy": {"minimum_delay": 2000000000, "maximum_delay": 2147483647}}`)
 	h.notifier(nil)
 	h.postBodies("q", `"bad"`)
-	h.eventually("it waits", func() bool { return len(h.attempts(id)) == 4 && h.waiting() == 1 })
+	eventually.Holds(h, "it waits", func() bool { return len(h.attempts(id)) == 4 && h.waiting() == 1 })
 	h.advance(time.Hour + time.Second)
-	h.eventually("it is over", func() bool { return h.waiting() == 0 })
+	eventually.Holds(h, "it is over", func() bool { return h.waiting() == 0 })
 	if last := h.attempts(id)[4]; last.Outcome != domain.DeliveryExpired || len(r.got("/a")) != 4 {
 		t.Errorf("%+v", last)
 	}
@@ -115,11 +116,11 @@ func TestWhatWaitsForWhoHasNotConfirmed(t *testing.T) {
 	id := h.subscriber("q", r.URL+"/a", "")
 	_, end := h.notifier(nil)
 	h.postBodies("q", `"bad"`)
-	h.eventually("it waits", func() bool { return len(h.attempts(id)) == 4 && h.waiting() == 1 })
+	eventually.Holds(h, "it waits", func() bool { return len(h.attempts(id)) == 4 && h.waiting() == 1 })
 	end()
 	h.notifier(func(cfg *reactors.NotifierConfig) { cfg.Required = true })
 	h.advance(time.Minute)
-	h.eventually("it is given up", func() bool { return h.waiting() == 0 })
+	eventually.Holds(h, "it is given up", func() bool { return h.waiting() == 0 })
 	if last := h.attempts(id)[4]; last.Outcome != domain.DeliveryDropped || last.Error == "" || len(r.got("/a")) != 4 {
 		t.Errorf("%+v", last)
 	}
@@ -139,9 +140,9 @@ func TestWhoHasConfirmedIsNotAskedAgain(t *testing.T) {
 		Place: domain.FirstCursor(id), Owes: domain.ConfirmSubscription, Number: 4, Outcome: domain.DeliveryRetry, Due: h.clock(),
 	})
 	h.notifier(func(cfg *reactors.NotifierConfig) { cfg.Required = true })
-	h.eventually("nothing waits", func() bool { return h.waiting() == 0 })
+	eventually.Holds(h, "nothing waits", func() bool { return h.waiting() == 0 })
 	h.postBodies("q", `"it is at work"`)
-	h.eventually("it is delivered", func() bool { return len(r.got("/a")) > 0 })
+	eventually.Holds(h, "it is delivered", func() bool { return len(r.got("/a")) > 0 })
 	if got := r.got("/a"); len(got) != 1 || !strings.Contains(got[0].body, "it is at work") {
 		t.Errorf("%+v", got)
 	}
@@ -166,7 +167,7 @@ func TestAChangeCountsInTheMiddleOfAPage(t *testing.T) {
 	<-begun
 	run(h, commands.ChangeSubscription{Queue: queue("q"), ID: id, Change: domain.SubscriptionChange{Subscriber: r.URL + "/b"}, Rules: openRules})
 	close(changed)
-	h.eventually("all is delivered", func() bool { return len(h.attempts(id)) == messages })
+	eventually.Holds(h, "all is delivered", func() bool { return len(h.attempts(id)) == messages })
 	if a, b := len(r.got("/a")), len(r.got("/b")); b == 0 || a+b != messages {
 		t.Errorf("%d went to the old address and %d to the new one", a, b)
 	}
@@ -184,8 +185,8 @@ FROM (SELECT * FROM ledger.events ORDER BY position DESC LIMIT 1) AS e, generate
 		t.Fatal(err)
 	}
 	_, end := h.notifier(nil)
-	h.eventually("it is delivered", func() bool { return len(h.attempts(id)) == 1 })
-	h.eventually("nobody is behind", func() bool {
+	eventually.Holds(h, "it is delivered", func() bool { return len(h.attempts(id)) == 1 })
+	eventually.Holds(h, "nobody is behind", func() bool {
 		behind, err := h.views.SubscribersBehind(t.Context())
 		return err == nil && len(behind) == 0
 	})

@@ -13,6 +13,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/internal/webhook"
 	"nabu/reactors"
 )
@@ -29,7 +30,7 @@ func TestACursorInTheMiddleOfAPost(t *testing.T) {
 		t.Fatalf("the version is %d", versions[0])
 	}
 	h.notifier(nil)
-	h.eventually("the rest comes", func() bool { return len(r.got("/a")) >= 2 })
+	eventually.Holds(h, "the rest comes", func() bool { return len(r.got("/a")) >= 2 })
 	if got := r.bodies("/a"); !slices.Equal(got, []string{`2`, `3`}) {
 		t.Errorf("%v", got)
 	}
@@ -47,14 +48,14 @@ func TestWhoWantsNothingIsLeftAlone(t *testing.T) {
 	id := h.subscriber("q", r.URL+"/a", "")
 	n, _ := h.notifier(nil)
 	h.postBodies("q", `1`)
-	h.eventually("it waits", func() bool { return h.waiting() == 1 && len(h.attempts(id)) == 4 })
+	eventually.Holds(h, "it waits", func() bool { return h.waiting() == 1 && len(h.attempts(id)) == 4 })
 	run(h, commands.ConfirmSubscription{Queue: queue("q"), ID: id, Rules: domain.SubscriptionRules{Types: domain.SubscriberTypes, Confirm: true}})
 	if n := h.waiting(); n != 1 { // what it is owed itself
 		t.Errorf("%d wait", n)
 	}
 	h.advance(time.Second) // events are a bit later than the clock that stands still
 	n.Wake()
-	h.eventually("it is told", func() bool { return len(r.got("/a")) == 5 })
+	eventually.Holds(h, "it is told", func() bool { return len(r.got("/a")) == 5 })
 	h.sound()
 }
 
@@ -80,13 +81,13 @@ func TestAFailedAttemptIsReportedBeforeTheNext(t *testing.T) {
 	release := sync.OnceFunc(func() { close(answer) })
 	h.Cleanup(release)
 	ids := h.postBodies("q", `"bad"`, `"good"`)
-	h.eventually("the second attempt is under way", func() bool { return len(r.got("/a")) == 2 })
-	h.eventually("the first is reported", func() bool { return len(h.attempts(id)) > 0 })
+	eventually.Holds(h, "the second attempt is under way", func() bool { return len(r.got("/a")) == 2 })
+	eventually.Holds(h, "the first is reported", func() bool { return len(h.attempts(id)) > 0 })
 	if a := h.attempts(id); len(a) != 1 || a[0].Number != 1 || a[0].Outcome != domain.DeliveryRetry || a[0].Message != ids[0] {
 		t.Errorf("while the second is under way there is %+v", a)
 	}
 	release()
-	h.eventually("all are made", func() bool { return len(h.attempts(id)) == 4 })
+	eventually.Holds(h, "all are made", func() bool { return len(h.attempts(id)) == 4 })
 	if got := r.bodies("/a"); !slices.Equal(got, []string{`"bad"`, `"bad"`, `"bad"`, `"good"`}) {
 		t.Errorf("%v", got)
 	}
@@ -111,7 +112,7 @@ func TestWhatIsGivenUpIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	_, end := h.notifier(func(cfg *reactors.NotifierConfig) { cfg.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
 	h.postBodies("q", `1`, `2`, `3`)
-	h.eventually("all is reported", func() bool { return len(h.attempts(gone)) == 3 && len(h.attempts(fine)) == 3 })
+	eventually.Holds(h, "all is reported", func() bool { return len(h.attempts(gone)) == 3 && len(h.attempts(fine)) == 3 })
 	end()
 	total := 0
 	for text := range strings.Lines(log.String()) {

@@ -10,6 +10,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/internal/eventually"
 	"nabu/internal/sealing"
 	"nabu/projections"
 	"nabu/reactors"
@@ -69,12 +70,12 @@ func TestSealedMessagesAreDeliveredInPlainText(t *testing.T) {
 	h.subscriber("q", r.URL+"/some", `{"filter_policies": {"n": [2]}}`)
 	h.notifier(opening(keys(rightMaster)))
 	h.postBodies("q", `{"n": 1}`, `{"n":  2}`)
-	h.eventually("the first waits", func() bool { return len(h.attempts(id)) == 5 && len(r.got("/some")) == 1 })
+	eventually.Holds(h, "the first waits", func() bool { return len(h.attempts(id)) == 5 && len(r.got("/some")) == 1 })
 	r.mu.Lock()
 	r.answer = nil
 	r.mu.Unlock()
 	h.advance(time.Minute)
-	h.eventually("all is delivered", func() bool { return len(h.attempts(id)) == 6 })
+	eventually.Holds(h, "all is delivered", func() bool { return len(h.attempts(id)) == 6 })
 	got := r.bodies("/a")
 	slices.Sort(got)
 	if want := []string{`{"n":  2}`, `{"n": 1}`, `{"n": 1}`, `{"n": 1}`, `{"n": 1}`, `{"n": 1}`}; !slices.Equal(got, want) {
@@ -101,7 +102,7 @@ func TestWhoseKeyIsDestroyed(t *testing.T) {
 			return open(ctx, e)
 		}
 	})
-	h.eventually("it was tried", tried.Load)
+	eventually.Holds(h, "it was tried", tried.Load)
 	end()
 	behind, err := h.views.SubscribersBehind(t.Context())
 	if err != nil || len(behind) > 1 || len(r.got("/a")) > 0 {
@@ -125,7 +126,7 @@ func TestALostKeyHoldsUpNothingForEver(t *testing.T) {
 	h.postBodies("q", `"plain"`)
 	h.advance(61 * time.Second)
 	h.notifier(opening(keys(otherMaster)))
-	h.eventually("what came later is delivered", func() bool { return len(r.got("/a")) == 1 })
+	eventually.Holds(h, "what came later is delivered", func() bool { return len(r.got("/a")) == 1 })
 	if got := r.bodies("/a"); got[0] != `"plain"` {
 		t.Errorf("%v", got)
 	}

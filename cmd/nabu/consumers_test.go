@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
+	"nabu/internal/eventually"
 	"nabu/internal/postgres"
 )
 
@@ -69,9 +69,5 @@ func TestAnEventThatAConsumerRefusesIsParkedAndRetried(t *testing.T) {
 // awaitMetric waits until a metric has a value.
 func (r *running) awaitMetric(line string) {
 	r.t.Helper()
-	for end := time.Now().Add(time.Minute); !strings.Contains(r.call("GET", "/metrics", "", 200), line+"\n"); {
-		if time.Now().After(end) {
-			r.t.Fatalf("never: %s", line)
-		}
-	}
+	eventually.Holds(r.t, line, func() bool { return strings.Contains(r.call("GET", "/metrics", "", 200), line+"\n") })
 }

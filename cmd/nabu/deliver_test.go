@@ -17,6 +17,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/bench"
+	"nabu/internal/eventually"
 	"nabu/internal/postgres"
 )
 
@@ -149,7 +150,7 @@ func TestDeliveriesSurviveKills(t *testing.T) {
 // mustPost posts to the queue until it is answered that it was done.
 func (w *tortured) mustPost(what, body string) {
 	w.Helper()
-	waitFor(w.T, "it is posted", func() bool {
+	eventually.Holds(w.T, "it is posted", func() bool {
 		req, err := http.NewRequestWithContext(w.Context(), http.MethodPost, "http://"+w.nabus[0].Address+"/v2/queues/q/"+what, strings.NewReader(body))
 		if err != nil {
 			w.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"nabu/internal/eventually"
 )
 
 // exampleSettings is the file of docs/examples that has all settings as they are by default.
@@ -68,7 +70,7 @@ func TestAlertsAreAboutMetricsThatExist(t *testing.T) {
 	r := start(t, "--data-dir", newDataDir(t))
 	r.call("GET", "/v2/queues", "", 200)
 	for _, name := range named {
-		waitFor(t, name+" is served", func() bool {
+		eventually.Holds(t, name+" is served", func() bool {
 			return slices.Contains(metric.FindAllString(r.call("GET", "/metrics", "", 200), -1), name)
 		})
 	}

@@ -22,13 +22,17 @@ func replay(t *testing.T, data string, args ...string) (string, error) {
 	return out.String(), err
 }
 
+// besideReplays is how many messages are posted beside replays, in a second: all of them are
+// folded again by each that follows.
+const besideReplays = 300
+
 // TestReplayBesideARunningNabu: with the private PostgreSQL of a nabu that serves, and
 // without one; what somebody has changed is named, and put right.
 func TestReplayBesideARunningNabu(t *testing.T) {
 	t.Parallel()
 	data := newDataDir(t)
 	nabu := serveProgram(t, "--data-dir", data)
-	load := pound(t, nabu.Address)
+	load := pound(t, nabu.Address, besideReplays)
 	load.wait(100)
 	if out, err := replay(t, data, "--check"); err != nil || out != "" {
 		t.Fatalf("a check says %q, %v", out, err)
@@ -85,7 +89,7 @@ func TestAKilledReplayChangesNothing(t *testing.T) {
 	t.Parallel()
 	data := newDataDir(t)
 	nabu := serveProgram(t, "--data-dir", data)
-	load := pound(t, nabu.Address)
+	load := pound(t, nabu.Address, besideReplays)
 	load.wait(300)
 	whole := time.Now()
 	if out, err := replay(t, data); err != nil {

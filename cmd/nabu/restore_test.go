@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/pgtest"
 	"nabu/internal/postgres"
 )
@@ -64,8 +65,8 @@ func TestARestoredDumpGoesOn(t *testing.T) {
 	}
 	after.call("POST", "/v2/queues/purged/messages", `{"messages":[{"ttl":600,"body":"1"}]}`, 201)
 	after.call("DELETE", "/v2/queues/purged", "", 204)
-	waitFor(t, "the sweeper goes on", func() bool { return number(t, db, sweeperSQL) > max(head, sweeper) })
-	waitFor(t, "every event was counted", func() bool { return number(t, db, countedSQL) >= number(t, db, headSQL) })
+	eventually.Holds(t, "the sweeper goes on", func() bool { return number(t, db, sweeperSQL) > max(head, sweeper) })
+	eventually.Holds(t, "every event was counted", func() bool { return number(t, db, countedSQL) >= number(t, db, headSQL) })
 	after.end()
 	counting.end()
 	var differs bytes.Buffer

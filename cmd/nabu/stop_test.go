@@ -27,14 +27,15 @@ type pounding struct {
 	ended  chan struct{}
 }
 
-// pound begins to post to a nabu, over some connections.
-func pound(t *testing.T, address string) *pounding {
+// pound begins to post to a nabu, over some connections: so often in a second, or, if that is 0,
+// as often as it answers.
+func pound(t *testing.T, address string, rate float64) *pounding {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pounding{t: t, end: cancel, marks: map[int64]chan struct{}{}, ended: make(chan struct{})}
 	load := bench.PostLoad{
 		Addresses: []string{address}, Connections: 16, Queues: 3, PerRequest: 1, Body: 100,
-		Duration: time.Hour, OnAcknowledged: p.count,
+		Duration: time.Hour, Rate: rate, OnAcknowledged: p.count,
 	}
 	go func() {
 		defer close(p.ended)
@@ -115,7 +116,7 @@ func TestStoppedUnderLoadNabuLosesNothing(t *testing.T) {
 	var rounds []*bench.Posted
 	for range 2 {
 		nabu := serveProgram(t, "--data-dir", data)
-		load := pound(t, nabu.Address)
+		load := pound(t, nabu.Address, 0)
 		load.wait(100 + rand.Int64N(500))
 		if err := nabu.Stop(); err != nil {
 			t.Error(err)

@@ -12,6 +12,7 @@ import (
 
 	"nabu/domain"
 	"nabu/eventstore"
+	"nabu/internal/eventually"
 	"nabu/internal/postgres"
 )
 
@@ -208,7 +209,7 @@ func (w *tortured) sameFigures() {
 func (w *tortured) totalOf(nabu *answering, path string) int {
 	w.Helper()
 	var counted struct{ Messages struct{ Total int } }
-	waitFor(w.T, "the figures of a queue can be had", func() bool {
+	eventually.Holds(w.T, "the figures of a queue can be had", func() bool {
 		got, text, err := w.load.send(nabu, "GET", path, "", "")
 		return err == nil && got == http.StatusOK && json.Unmarshal(text, &counted) == nil
 	})

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"nabu/internal/eventually"
 )
 
 // smallDisk is how many bytes the disk has that is filled: enough for a PostgreSQL and
@@ -34,7 +36,7 @@ func fillDisk(w *tortured, _ int) {
 	pauseUpTo(300 * time.Millisecond)
 	ballast := filepath.Join(filepath.Dir(w.config.DataDir), "ballast")
 	failed := w.load.failures.Load()
-	waitFor(w.T, "requests fail when the disk is full", func() bool {
+	eventually.Holds(w.T, "requests fail when the disk is full", func() bool {
 		w.fill(ballast)
 		return w.load.failures.Load() > failed+20
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nabu/internal/bench"
+	"nabu/internal/eventually"
 	"nabu/internal/netproxy"
 	"nabu/internal/postgres"
 )
@@ -91,7 +92,7 @@ func stopHolder(w *tortured, _ int) {
 	defer func() { _ = admin.Close() }()
 	var stopped *bench.Process
 	var victim int
-	waitFor(w.T, "a replica can be stopped while it holds the lock", func() bool {
+	eventually.Holds(w.T, "a replica can be stopped while it holds the lock", func() bool {
 		holder, backend := w.holder(admin)
 		if backend == 0 {
 			return false

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"nabu/internal/eventually"
 )
 
 // tormented is the load of a torture: clients that post, claim, delete and release
@@ -259,7 +261,7 @@ func (l *tormented) answersOf(more int64, nabus ...*answering) {
 	for i, nabu := range nabus {
 		want[i] = nabu.count.Load() + more
 	}
-	waitFor(l.T, fmt.Sprintf("%d more requests are answered", more), func() bool {
+	eventually.Holds(l.T, fmt.Sprintf("%d more requests are answered", more), func() bool {
 		for i, nabu := range nabus {
 			if nabu.count.Load() < want[i] {
 				return false
@@ -277,14 +279,4 @@ func (l *tormented) silence(f func()) {
 	l.mu.Lock()
 	l.last = time.Now()
 	l.mu.Unlock()
-}
-
-// waitFor waits for a condition, for a minute.
-func waitFor(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for began := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatalf("a minute long it is not true that %s", what)
-		}
-	}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,13 +22,7 @@ func TestWhatOneReplicaPostsTheOtherHandsOut(t *testing.T) {
 			defer close(answer) // also when the call ends this goroutine
 			answer <- two.call(method, path, "", status)
 		}()
-		deadline := time.Now().Add(20 * time.Second)
-		for !strings.Contains(two.call("GET", "/metrics", "", 200), "nabu_requests_waiting 1") {
-			if time.Now().After(deadline) {
-				t.Fatal("nobody waits")
-			}
-			runtime.Gosched()
-		}
+		two.awaitMetric("nabu_requests_waiting 1")
 		return answer
 	}
 	began := time.Now()

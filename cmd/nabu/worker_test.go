@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"nabu/internal/eventually"
 )
 
 // imported is an import task as its owner sees it.
@@ -134,7 +136,7 @@ func TestAWorkerShowsItsMetrics(t *testing.T) {
 		ended <- run(ctx, append(i.args, "--worker-metrics-listen", listen), cleanEnviron(), io.Discard)
 	}()
 	var shown string
-	waitFor(t, "the task's metrics", func() bool {
+	eventually.Holds(t, "the task's metrics", func() bool {
 		answer, err := http.Get("http://" + listen + "/metrics")
 		if err != nil {
 			return false

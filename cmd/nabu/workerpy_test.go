@@ -12,7 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"nabu/internal/eventually"
 )
 
 // TestTheExampleOfAWorker has it do a task, fail another, and pass over what is no task.
@@ -28,8 +29,8 @@ func TestTheExampleOfAWorker(t *testing.T) {
 	}
 	c := pyCloud{t, start(t, "--data-dir", newDataDir(t), "--config", file).url}
 	c.call("POST", "/v2/queues/tasks.resize/messages", `{"messages": [{"body": "no task"}]}`, nil)
-	good := c.task(`{"image_id": "i", "size": 3}`)
-	bad := c.task(`{"image_id": "i", "size": 1001}`)
+	good := c.task("resize", `{"image_id": "i", "size": 3}`)
+	bad := c.task("resize", `{"image_id": "i", "size": 1001}`)
 
 	worker := exec.CommandContext(context.Background(), python, "../../docs/examples/worker.py")
 	worker.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE=resize")
@@ -67,7 +68,7 @@ func TestTheExampleOfAWorkerLosesAClaim(t *testing.T) {
 		t.Skip("there is no python3 on this machine")
 	}
 	file := filepath.Join(t.TempDir(), "nabu.yaml")
-	if err := os.WriteFile(file, []byte("task_types:\n  resize: {type: object}\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("task_types:\n  gone: {type: object}\n  late: {type: object}\n  alone: {type: object}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := pyCloud{t, start(t, "--data-dir", newDataDir(t), "--config", file, "--max-attempts", "2").url}
@@ -85,14 +86,15 @@ worker.resize, worker.RENEW = resize, 0.2
 _, headers, answer = worker.insist("POST", worker.QUEUE + "/claims?limit=1", {"ttl": worker.TTL, "grace": worker.TTL})
 worker.work(worker.Task(headers["Location"], answer["messages"][0]))
 `
-	for name, lose := range map[string]string{
-		"gone":                  `lose = lambda its: worker.call("DELETE", its.claim)`,
-		"not renewed in time":   `lose = lambda its: setattr(worker, "TTL", 0.1)`, // which nabu does not take
-		"not renewed by anyone": `lose = lambda its: (setattr(worker, "TTL", 0.1), setattr(worker, "NABU", "http://127.0.0.1:1"), its.lost.wait(60), setattr(worker, "NABU", nabu))`,
+	// Each has a type of its own: what a worker that was killed still waits for is another's.
+	for name, lose := range map[string]string{ // not renewed in time, or by nobody
+		"gone":  `lose = lambda its: worker.call("DELETE", its.claim)`,
+		"late":  `lose = lambda its: setattr(worker, "TTL", 0.1)`, // which nabu does not take
+		"alone": `lose = lambda its: (setattr(worker, "TTL", 0.1), setattr(worker, "NABU", "http://127.0.0.1:1"), its.lost.wait(60), setattr(worker, "NABU", nabu))`,
 	} {
-		task := c.task(`{"image_id": "i", "size": 3}`)
+		task := c.task(name, `{"image_id": "i", "size": 3}`)
 		its := exec.CommandContext(t.Context(), python, "-c", strings.Replace(loses, "def resize", "nabu = worker.NABU\n"+lose+"\n\ndef resize", 1))
-		its.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE=resize", "PYTHONPATH=../../docs/examples", "PYTHONDONTWRITEBYTECODE=1")
+		its.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE="+name, "PYTHONPATH=../../docs/examples", "PYTHONDONTWRITEBYTECODE=1")
 		said, err := its.CombinedOutput()
 		if err != nil || !strings.Contains(string(said), "task "+task+" is not ours: the claim is over") {
 			t.Fatalf("%s: it ended with %v and said\n%s", name, err, said)
@@ -102,7 +104,7 @@ worker.work(worker.Task(headers["Location"], answer["messages"][0]))
 			t.Errorf("%s: it left %+v", name, left)
 		}
 		another := exec.CommandContext(t.Context(), python, "../../docs/examples/worker.py")
-		another.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE=resize")
+		another.Env = append(os.Environ(), "NABU="+c.url, "TASK_TYPE="+name)
 		var log bytes.Buffer
 		another.Stdout, another.Stderr = &log, &log
 		if err := another.Start(); err != nil {
@@ -154,21 +156,19 @@ func (c pyCloud) call(method, path, body string, into any) {
 	}
 }
 
-func (c pyCloud) task(input string) string {
+func (c pyCloud) task(kind, input string) string {
 	c.Helper()
 	var made pyTask
-	c.call("POST", "/v2/tasks", `{"type": "resize", "input": `+input+`}`, &made)
+	c.call("POST", "/v2/tasks", `{"type": "`+kind+`", "input": `+input+`}`, &made)
 	return made.ID
 }
 
 // ended waits for a task's end.
 func (c pyCloud) ended(id string) (its pyTask) {
 	c.Helper()
-	for deadline := time.Now().Add(60 * time.Second); its.Status != "success" && its.Status != "failure"; {
-		if time.Now().After(deadline) {
-			c.Fatalf("never ended: %+v", its)
-		}
+	eventually.Holds(c, "the task's end", func() bool {
 		c.call("GET", "/v2/tasks/"+id, "", &its)
-	}
+		return its.Status == "success" || its.Status == "failure"
+	})
 	return its
 }
