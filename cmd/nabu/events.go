@@ -245,7 +245,7 @@ func awaitEvents(ctx context.Context, db *sql.DB, after int64) (eventstore.Head,
 func (a *eventsAsked) showMessage(ctx context.Context, c *cobra.Command, db *sql.DB, p *eventPrinter) error {
 	id, _ := domain.ParseMessageID(a.message)
 	views := &projections.Views{DB: db}
-	story, err := views.MessageStory(ctx, id)
+	story, behind, err := settled(ctx, indexPatience, func() (projections.MessageStory, error) { return views.MessageStory(ctx, id) })
 	if err != nil {
 		return err
 	}
@@ -263,10 +263,38 @@ func (a *eventsAsked) showMessage(ctx context.Context, c *cobra.Command, db *sql
 			}
 		}
 	}
-	if behind := story.Head - story.Upto; behind > 0 {
+	if behind > 0 {
 		c.PrintErrf("The index of messages is %d events behind: what they say of this message may be missing, but for its posting.\n", behind)
 	}
 	return nil
+}
+
+// What was done just before a story is asked for belongs to it, and the index of messages knows it a
+// moment later. Where no nabu serves it stands still, and is not waited for any longer than this.
+const (
+	indexPatience = 2 * time.Second
+	indexPace     = 20 * time.Millisecond
+)
+
+// settled looks at a story until the index knows all events that there were at the first look, or
+// for as long as the patience lasts. It tells how many of these the index did not know then.
+func settled(ctx context.Context, patience time.Duration, look func() (projections.MessageStory, error)) (story projections.MessageStory, behind int64, err error) {
+	tick, over := time.NewTicker(indexPace), time.After(patience)
+	defer tick.Stop()
+	story, err = look()
+	for head := story.Head; err == nil; story, err = look() {
+		if behind = max(0, head-story.Upto); behind == 0 {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-over:
+			return story, behind, nil
+		case <-ctx.Done():
+			return story, behind, ctx.Err()
+		}
+	}
+	return story, behind, err
 }
 
 // eventPrinter shows events, one a line.
