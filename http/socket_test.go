@@ -235,7 +235,7 @@ func TestWebSocketHandshake(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	eventually.Holds(t, "no WebSocket", func() bool { return a.server.sockets.count() == 0 })
+	eventually.Within(t, unnoticed, "no WebSocket", func() bool { return a.server.sockets.count() == 0 })
 	a.dial("/ws", false)
 	a.dial("/messaging/v2/", false)
 	a.call("GET", "/v2", ``, 503, handshake...).refused("Service temporarily unavailable").has("Retry-After", "1")
@@ -279,7 +279,7 @@ func TestWebSocketStopsWithoutClients(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t).alone()
 	a.rawHandshake()
-	eventually.Holds(t, "one WebSocket", func() bool { return a.server.sockets.count() == 1 })
+	eventually.Within(t, unnoticed, "one WebSocket", func() bool { return a.server.sockets.count() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := a.server.Shutdown(ctx); err == nil {
@@ -341,6 +341,10 @@ func TestWebSocketRefusesLargeFrames(t *testing.T) {
 	a.recorded()
 }
 
+// unnoticed is how long nobody notices by itself that a client has gone: a ping comes later, and so
+// does the end of a wait.
+const unnoticed = 15 * time.Second
+
 func TestWebSocketSurvivesHostileClients(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(cfg *Config) { // clients that mean well have the time they need on a busy machine
@@ -381,7 +385,7 @@ func TestWebSocketSurvivesHostileClients(t *testing.T) {
 			if _, err := io.Copy(io.Discard, r); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was kept")
 			}
-			eventually.Holds(t, "no WebSocket", func() bool { return a.server.sockets.count() == 0 })
+			eventually.Within(t, unnoticed, "no WebSocket", func() bool { return a.server.sockets.count() == 0 })
 		})
 	}
 	t.Run("answers that nobody reads", func(t *testing.T) {

@@ -31,7 +31,7 @@ func (a *api) later(method, path, body string, headers ...string) (got func() an
 // readers waits until so many wait.
 func (a *api) readers(want int) {
 	a.Helper()
-	eventually.Holds(a, fmt.Sprintf("%d wait", want), func() bool { return a.news.Readers() == want })
+	eventually.Within(a, 10*time.Second, fmt.Sprintf("%d wait", want), func() bool { return a.news.Readers() == want })
 }
 
 // inTime fails if an answer came only when the waiting was over.

@@ -150,7 +150,7 @@ func TestTheWireIsReset(t *testing.T) {
 				_ = c.SetLinger(0)
 			}
 			c.forgotten()
-			eventually.Holds(w, "the end of "+name, func() bool { return w.server.sockets.count() == 0 && w.news.Readers() == 0 })
+			eventually.Within(w, unnoticed, "the end of "+name, func() bool { return w.server.sockets.count() == 0 && w.news.Readers() == 0 })
 			c.recordedBesides(0)
 		}
 	}

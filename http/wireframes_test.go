@@ -184,7 +184,7 @@ func TestTheWireFrames(t *testing.T) {
 			}
 			_ = c.Close()
 			<-sent
-			eventually.Holds(w, "the WebSocket's end", func() bool { return w.server.sockets.count() == 0 })
+			eventually.Within(w, unnoticed, "the WebSocket's end", func() bool { return w.server.sockets.count() == 0 })
 			c.recordedBesides(its.records)
 		}
 	}

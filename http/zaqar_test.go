@@ -406,7 +406,7 @@ func TestTheRequestLogNamesTheCaller(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	a.call("GET", "/v2/queues", ``, 400, "X-Project-Id", long)
 	a.call("GET", "/v2.1/nothing/here", ``, 404)
-	eventually.Holds(t, "the log has no caller", func() bool { return strings.Count(a.log.String(), ` project="" user=""`) == 2 })
+	eventually.Holds(t, "both refused requests are in the log without a caller", func() bool { return strings.Count(a.log.String(), ` project="" user=""`) == 2 })
 	if strings.Contains(a.log.String(), long) {
 		t.Errorf("log: %s", a.log)
 	}

@@ -273,10 +273,11 @@ func TestSwapsUnderLoad(t *testing.T) {
 	executors := []*commands.Executor{h.clocked(), h.clocked()}
 	h.views.Now = nil
 	ctx, stop := context.WithCancel(h.request())
-	defer stop()
 	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer stop()
 	round := make(chan struct{}, 1)
-	for caller := range 4 { // each pair of executors
+	for caller := range 4 { // one for each pair of executors
 		callers.Go(func() {
 			for ctx.Err() == nil {
 				if err := h.roundTrip(executors, caller); err != nil {
@@ -291,15 +292,19 @@ func TestSwapsUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	// The slow one comes first, while there is little to fold.
-	for _, slice := range []int{1, 0, 30, 30, 100, 100, 1000, 1000} {
-		h.rebuild(slice)
-		for range 4 { // callers have come to an end since, and one of them before
+	rounds := func(n int) {
+		for range n {
 			select {
 			case <-round:
 			case <-ctx.Done():
 			}
 		}
+	}
+	rounds(40) // some 250 events, more than a swap may be about to fold
+	// The slow one comes first, while there is little to fold.
+	for _, slice := range []int{1, 0, 30, 30, 100, 100, 1000, 1000} {
+		h.rebuild(slice)
+		rounds(4) // the first may have ended before the swap
 	}
 	stop()
 	callers.Wait()

@@ -245,7 +245,11 @@ func awaitEvents(ctx context.Context, db *sql.DB, after int64) (eventstore.Head,
 func (a *eventsAsked) showMessage(ctx context.Context, c *cobra.Command, db *sql.DB, p *eventPrinter) error {
 	id, _ := domain.ParseMessageID(a.message)
 	views := &projections.Views{DB: db}
-	story, behind, err := settled(ctx, indexPatience, func() (projections.MessageStory, error) { return views.MessageStory(ctx, id) })
+	behind, err := awaitIndex(ctx, db)
+	if err != nil {
+		return err
+	}
+	story, err := views.MessageStory(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -276,25 +280,27 @@ const (
 	indexPace     = 20 * time.Millisecond
 )
 
-// settled looks at a story until the index knows all events that there were at the first look, or
-// for as long as the patience lasts. It tells how many of these the index did not know then.
-func settled(ctx context.Context, patience time.Duration, look func() (projections.MessageStory, error)) (story projections.MessageStory, behind int64, err error) {
-	tick, over := time.NewTicker(indexPace), time.After(patience)
+// awaitIndex waits until the index of messages has come to where the ledger is now, or for as long
+// as there is patience. It tells how many events are missing then.
+func awaitIndex(ctx context.Context, db *sql.DB) (behind int64, err error) {
+	head, err := eventstore.ReadHead(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	tick, deadline := time.NewTicker(indexPace), time.Now().Add(indexPatience)
 	defer tick.Stop()
-	story, err = look()
-	for head := story.Head; err == nil; story, err = look() {
-		if behind = max(0, head-story.Upto); behind == 0 {
-			break
+	for {
+		upto, err := eventstore.ReadCheckpoint(ctx, db, projections.MessageIndex.Name)
+		behind = max(0, head.Position-upto)
+		if err != nil || behind == 0 || time.Now().After(deadline) {
+			return behind, err
 		}
 		select {
 		case <-tick.C:
-		case <-over:
-			return story, behind, nil
 		case <-ctx.Done():
-			return story, behind, ctx.Err()
+			return behind, ctx.Err()
 		}
 	}
-	return story, behind, err
 }
 
 // eventPrinter shows events, one a line.

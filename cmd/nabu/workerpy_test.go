@@ -47,9 +47,10 @@ func TestTheExampleOfAWorker(t *testing.T) {
 		t.Errorf("the task that cannot be done is %+v", got)
 	}
 	var stats struct{ Messages struct{ Total int } }
-	for stats.Messages.Total = 1; stats.Messages.Total > 0; { // the deletion comes after the report
+	eventually.Holds(t, "the deletion, which comes after the report", func() bool {
 		c.call("GET", "/v2/queues/tasks.resize/stats", "", &stats)
-	}
+		return stats.Messages.Total == 0
+	})
 	if err := worker.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -86,10 +87,13 @@ worker.resize, worker.RENEW = resize, 0.2
 _, headers, answer = worker.insist("POST", worker.QUEUE + "/claims?limit=1", {"ttl": worker.TTL, "grace": worker.TTL})
 worker.work(worker.Task(headers["Location"], answer["messages"][0]))
 `
-	// Each has a type of its own: what a worker that was killed still waits for is another's.
-	for name, lose := range map[string]string{ // not renewed in time, or by nobody
-		"gone":  `lose = lambda its: worker.call("DELETE", its.claim)`,
-		"late":  `lose = lambda its: setattr(worker, "TTL", 0.1)`, // which nabu does not take
+	// Each has a type of its own, so that a claim that still waits for a killed worker does not get
+	// the next one's task.
+	for name, lose := range map[string]string{
+		"gone": `lose = lambda its: worker.call("DELETE", its.claim)`,
+		// It is not renewed in time.
+		"late": `lose = lambda its: setattr(worker, "TTL", 0.1)`, // which nabu does not take
+		// Nor by anyone.
 		"alone": `lose = lambda its: (setattr(worker, "TTL", 0.1), setattr(worker, "NABU", "http://127.0.0.1:1"), its.lost.wait(60), setattr(worker, "NABU", nabu))`,
 	} {
 		task := c.task(name, `{"image_id": "i", "size": 3}`)
