@@ -195,26 +195,18 @@ func appendIDs(ids []domain.MessageID, messages []domain.MessageAt) []domain.Mes
 	return ids
 }
 
-// MessageStory is everything that concerns one message.
-type MessageStory struct {
-	// Events from the one that posted it to the one that took its row away, in order.
-	Events []eventstore.RecordedEvent
-	// Upto is the position up to which the index knows the history, and Head the last one
-	// there is: what happened between the two may be missing.
-	Upto, Head int64
-}
-
 // maxStory bounds the events of a story.
 const maxStory = 10_000
 
-// MessageStory tells the story of a message. It refuses with domain.NotFound when no
-// message was ever posted with this id.
-func (v *Views) MessageStory(ctx context.Context, id domain.MessageID) (MessageStory, error) {
+// MessageStory is everything that concerns one message: events from the one that posted it to the
+// one that took its row away, in order. What the index does not know yet is missing. It refuses with
+// domain.NotFound when no message was ever posted with this id.
+func (v *Views) MessageStory(ctx context.Context, id domain.MessageID) ([]eventstore.RecordedEvent, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	tx, err := v.DB.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return MessageStory{}, fmt.Errorf("read the story of message %s: %w", id, err)
+		return nil, fmt.Errorf("read the story of message %s: %w", id, err)
 	}
 	defer func() { _ = tx.Rollback() }()
 	story, err := messageStory(ctx, tx, id)
@@ -224,32 +216,30 @@ func (v *Views) MessageStory(ctx context.Context, id domain.MessageID) (MessageS
 	return story, err
 }
 
-func messageStory(ctx context.Context, tx eventstore.Tx, id domain.MessageID) (story MessageStory, err error) {
+func messageStory(ctx context.Context, tx eventstore.Tx, id domain.MessageID) ([]eventstore.RecordedEvent, error) {
 	positions, err := indexedPositions(ctx, tx, id)
 	if err != nil {
-		return story, err
+		return nil, err
 	}
 	posting, _ := domain.PostingPlace(id).Parts()
-	if story.Events, err = eventstore.ReadPositions(ctx, tx, append([]int64{posting}, positions...)); err != nil {
-		return story, err
+	story, err := eventstore.ReadPositions(ctx, tx, append([]int64{posting}, positions...))
+	if err != nil {
+		return nil, err
 	}
-	story.Events = slices.DeleteFunc(story.Events, func(e eventstore.RecordedEvent) bool { return !concerns(e.Event, id) })
-	lives := livesOf(story.Events, id)
+	story = slices.DeleteFunc(story, func(e eventstore.RecordedEvent) bool { return !concerns(e.Event, id) })
+	lives := livesOf(story, id)
 	if len(lives) == 0 {
-		return MessageStory{}, domain.Errorf(domain.NotFound, "no message was ever posted with the id %s", id)
+		return nil, domain.Errorf(domain.NotFound, "no message was ever posted with the id %s", id)
 	}
 	for _, l := range lives {
 		ends, err := l.ends(ctx, tx)
 		if err != nil {
-			return story, err
+			return nil, err
 		}
-		story.Events = append(story.Events, ends...)
+		story = append(story, ends...)
 	}
-	slices.SortFunc(story.Events, func(a, b eventstore.RecordedEvent) int { return cmp.Compare(a.Position, b.Position) })
-	err = tx.QueryRowContext(ctx, `
-SELECT coalesce((SELECT position FROM ledger.consumers WHERE name = $1), 0),
-    coalesce((SELECT position FROM ledger.events ORDER BY position DESC LIMIT 1), 0)`, MessageIndex.Name).Scan(&story.Upto, &story.Head)
-	return story, err
+	slices.SortFunc(story, func(a, b eventstore.RecordedEvent) int { return cmp.Compare(a.Position, b.Position) })
+	return story, nil
 }
 
 // concerns tells whether an event names a message: the index knows only its place.

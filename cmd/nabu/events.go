@@ -253,7 +253,7 @@ func (a *eventsAsked) showMessage(ctx context.Context, c *cobra.Command, db *sql
 	if err != nil {
 		return err
 	}
-	for _, known := range story.Events {
+	for _, known := range story {
 		one := eventstore.Selection{After: known.Position - 1, Upto: known.Position}
 		for e, err := range eventstore.ReadStored(ctx, db, one) {
 			if err != nil {
