@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +117,9 @@ func TestExitCodes(t *testing.T) {
 			args := test.args
 			if args[0] == "serve" && len(args) > 2 {
 				args = append(args, "--data-dir", newDataDir(t))
+				if !slices.Contains(args, "--listen") { // the others want the same one
+					args = append(args, "--listen", "127.0.0.1:0")
+				}
 			}
 			err := run(context.Background(), args, cleanEnviron(), &out)
 			if err == nil {
