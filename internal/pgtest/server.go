@@ -202,6 +202,9 @@ func (s *server) nextName() string {
 }
 
 func (s *server) drop(ctx context.Context, database string) error {
+	if err := s.pooler.settle(ctx, database); err != nil {
+		return err
+	}
 	_, err := s.admin.ExecContext(ctx, `DROP DATABASE "`+database+`" WITH (FORCE)`)
 	if err != nil {
 		return fmt.Errorf("drop %s: %w", database, err)

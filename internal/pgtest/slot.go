@@ -69,6 +69,9 @@ func (s *server) takeFree() *slot {
 // giveBack empties a database for the next test. One that has changed its shape, or
 // has grown large, is dropped.
 func (s *server) giveBack(ctx context.Context, used *slot) error {
+	if err := s.pooler.settle(ctx, used.name); err != nil {
+		return err
+	}
 	kept, err := s.blank.restore(ctx, used.admin)
 	if err != nil {
 		return err
