@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,7 +80,8 @@ type api struct {
 	registry *prometheus.Registry
 	server   *Server
 	log      *logged
-	seen     int64 // position up to which the test has looked at the ledger
+	decided  *atomic.Int64 // commands
+	seen     int64         // position up to which the test has looked at the ledger
 }
 
 // newAPI starts a server. change, if given, changes its configuration before.
@@ -87,7 +89,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	t.Helper()
 	a := &api{
 		TB: t, clock: &clock{now: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)}, Database: pgtest.Open(t),
-		registry: prometheus.NewRegistry(), log: &logged{}, news: commands.NewNews(),
+		registry: prometheus.NewRegistry(), log: &logged{}, news: commands.NewNews(), decided: &atomic.Int64{},
 	}
 	log := slog.New(slog.NewTextHandler(a.log, nil))
 	cfg := Config{
@@ -100,7 +102,7 @@ func newAPI(t testing.TB, change ...func(*Config)) *api {
 	}
 	a.executor = commands.NewExecutor(commands.Config{
 		DB: a.DB(), Prepare: !pgtest.Pooled(), Loader: projections.States{}, Projector: projections.Inlines{}, Limits: cfg.Limits, Keys: keysOf(cfg),
-		Log: log, Now: a.Now,
+		Log: log, Now: a.Now, Observe: func(r commands.BatchReport) { a.decided.Add(int64(r.Commands)) },
 		News: a.news, Tasks: cfg.Images.Tasks,
 	})
 	t.Cleanup(func() {

@@ -265,6 +265,17 @@ func TestAWaitMayBeRepeated(t *testing.T) {
 	a.call("POST", ofClaims+"?wait=1", ``, 422, "Idempotency-Key", "k")
 }
 
+// counted counts the pages that were read.
+type counted struct {
+	Views
+	pages atomic.Int64
+}
+
+func (v *counted) Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error) {
+	defer v.pages.Add(1)
+	return v.Views.Messages(ctx, list)
+}
+
 // Who waits with a signature gets nothing that comes after it was taken back, or after its
 // end; somebody else gets that.
 func TestAWaitEndsWithItsSignature(t *testing.T) {
@@ -275,12 +286,17 @@ func TestAWaitEndsWithItsSignature(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := newAPI(t)
-			began := time.Now()
+			read := &counted{}
+			a := newAPI(t, func(cfg *Config) { read.Views = cfg.Views; cfg.Views = read })
+			began, before := time.Now(), a.decided.Load()
 			u := a.share("q", `{"paths": ["claims", "messages"], "methods": ["GET", "POST"], "expires": "2026-03-01T10:01:00"}`)
 			claim := a.later("POST", ofClaims+"?wait=20", ``, u.show()...)
 			list := a.later("GET", ofMessages+"?wait=20", ``, u.show()...)
 			theirs := a.later("POST", ofClaims+"?wait=20", ``)
+			// A first look may be under way for long, and its signature held when it began.
+			eventually.Within(a, 10*time.Second, "all have looked", func() bool {
+				return a.decided.Load() == before+2 && read.pages.Load() == 2
+			})
 			end(a)
 			a.post("q", ours, `[{"body": "not for them"}]`)
 			for _, got := range []answer{claim(), list()} {
