@@ -80,7 +80,7 @@ type api struct {
 	registry *prometheus.Registry
 	server   *Server
 	log      *logged
-	decided  *atomic.Int64 // commands
+	decided  *atomic.Int64 // commands, by all replicas
 	seen     int64         // position up to which the test has looked at the ledger
 }
 

@@ -77,7 +77,11 @@ func (a *api) replicaBy(now func() time.Time, change ...func(*Config)) *api {
 func (a *api) another(now func() time.Time, change ...func(*Config)) (*commands.Executor, *Server) {
 	a.Helper()
 	cfg := a.server.Config
-	cfg.Views = &projections.Views{DB: a.DB(), Now: now}
+	views := Views(&projections.Views{DB: a.DB(), Now: now})
+	if first, is := cfg.Views.(counted); is {
+		views = counted{views, first.pages}
+	}
+	cfg.Views = views
 	if a.executor.Keys.CanSeal() {
 		withEncryption(testMasters)(&cfg)
 	}

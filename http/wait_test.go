@@ -265,13 +265,13 @@ func TestAWaitMayBeRepeated(t *testing.T) {
 	a.call("POST", ofClaims+"?wait=1", ``, 422, "Idempotency-Key", "k")
 }
 
-// counted counts the pages that were read.
+// counted counts the pages of messages that were read, over all replicas.
 type counted struct {
 	Views
-	pages atomic.Int64
+	pages *atomic.Int64
 }
 
-func (v *counted) Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error) {
+func (v counted) Messages(ctx context.Context, list projections.MessageList) (projections.MessagePage, error) {
 	defer v.pages.Add(1)
 	return v.Views.Messages(ctx, list)
 }
@@ -286,16 +286,16 @@ func TestAWaitEndsWithItsSignature(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			read := &counted{}
-			a := newAPI(t, func(cfg *Config) { read.Views = cfg.Views; cfg.Views = read })
-			began, before := time.Now(), a.decided.Load()
+			pages := &atomic.Int64{}
+			a := newAPI(t, func(cfg *Config) { cfg.Views = counted{cfg.Views, pages} })
+			began := time.Now()
 			u := a.share("q", `{"paths": ["claims", "messages"], "methods": ["GET", "POST"], "expires": "2026-03-01T10:01:00"}`)
 			claim := a.later("POST", ofClaims+"?wait=20", ``, u.show()...)
 			list := a.later("GET", ofMessages+"?wait=20", ``, u.show()...)
 			theirs := a.later("POST", ofClaims+"?wait=20", ``)
 			// A first look may be under way for long, and its signature held when it began.
 			eventually.Within(a, 10*time.Second, "all have looked", func() bool {
-				return a.decided.Load() == before+2 && read.pages.Load() == 2
+				return a.decided.Load() == 2 && pages.Load() == 2
 			})
 			end(a)
 			a.post("q", ours, `[{"body": "not for them"}]`)
