@@ -61,9 +61,9 @@ type Measured struct {
 	FirstErr string
 	Took     time.Duration
 	Latency  Histogram
-	// Stolen is the part of all cores' time that the host gave to others meanwhile, warmup
-	// included; percent. 0: none, or it is not known.
-	Stolen float64
+	// Stolen is the part of all cores' time that the host gave to others meanwhile, to the second,
+	// and WorstStolen that of the second in which it was largest; percent. 0: none, or it is not known.
+	Stolen, WorstStolen float64
 
 	parts []Measured // of the time, one after the other, if that was asked for
 }
@@ -81,7 +81,7 @@ const (
 
 // run makes the load until its time is over or ctx ends.
 func (l load) run(ctx context.Context) (*Measured, error) {
-	start, cores := time.Now(), coreTimes()
+	start, cores := time.Now(), logCores()
 	counting := start.Add(l.warmup)
 	w := &window{start: counting, end: counting.Add(l.duration), planned: l.rate > 0}
 	each := make([]Measured, l.connections)
@@ -98,15 +98,18 @@ func (l load) run(ctx context.Context) (*Measured, error) {
 		})
 	}
 	all.Wait()
-	sum := &Measured{
-		Took: max(0, w.until().Sub(counting)), Stolen: coreTimes().stolenSince(cores), parts: make([]Measured, l.parts),
-	}
+	cores.close()
+	sum := &Measured{Took: max(0, w.until().Sub(counting)), parts: make([]Measured, l.parts)}
 	for i := range sum.parts {
-		sum.parts[i].Took = l.duration / time.Duration(l.parts)
+		part := &sum.parts[i]
+		part.Took = l.duration / time.Duration(l.parts)
+		began := counting.Add(time.Duration(i) * part.Took)
+		part.Stolen, part.WorstStolen = cores.stolen(began, began.Add(part.Took))
 	}
 	if w.planned {
 		sum.Took = time.Since(counting)
 	}
+	sum.Stolen, sum.WorstStolen = cores.stolen(counting, counting.Add(sum.Took))
 	for i := range each {
 		sum.merge(&each[i])
 	}

@@ -66,7 +66,7 @@ func newLine(sc scenario, runs []*Measured, check *Check) Line {
 	line.Lowest, line.Highest = low.perSecond(low.Requests), high.perSecond(high.Requests)
 	line.P50, line.P99 = milliseconds(m.Latency.Quantile(0.5)), milliseconds(m.Latency.Quantile(0.99))
 	line.P999, line.Max = milliseconds(m.Latency.Quantile(0.999)), milliseconds(m.Latency.Max())
-	line.Stolen = m.Stolen
+	line.Stolen, line.WorstStolen = m.Stolen, m.WorstStolen
 	return line
 }
 

@@ -22,8 +22,9 @@ type Line struct {
 	P99         float64 `json:"p99"`
 	P999        float64 `json:"p999"`
 	Max         float64 `json:"max"`
-	Stolen      float64 `json:"stolen"` // of all cores' time, by the host; percent. 0: none, or it is not known
-	Errors      int     `json:"errors"` // of all runs
+	Stolen      float64 `json:"stolen"`       // of all cores' time, by the host; percent. 0: none, or it is not known
+	WorstStolen float64 `json:"worst_stolen"` // in the second in which it was most
+	Errors      int     `json:"errors"`       // of all runs
 	FirstError  string  `json:"first_error,omitempty"`
 	Check       *Check  `json:"check,omitempty"`
 
@@ -99,11 +100,11 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) WriteTable(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(r.Lines) > 0 {
-		fmt.Fprintln(w, "scenario\tconn\treq/s\tlowest\thighest\tmsg/s\tp50 ms\tp99\tp99.9\tmax\tstolen %\terrors\tacked\tlost\tdoubled\tdisorder\tdeleted\tundel\ttwice\tmiscount\t")
+		fmt.Fprintln(w, "scenario\tconn\treq/s\tlowest\thighest\tmsg/s\tp50 ms\tp99\tp99.9\tmax\tstolen %\tworst s\terrors\tacked\tlost\tdoubled\tdisorder\tdeleted\tundel\ttwice\tmiscount\t")
 	}
 	for _, l := range r.Lines {
-		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%d\t%s\t\n", l.Scenario, l.Connections,
-			l.Requests, l.Lowest, l.Highest, l.Messages, l.P50, l.P99, l.P999, l.Max, l.Stolen, l.Errors, l.Check.columns())
+		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%d\t%s\t\n", l.Scenario, l.Connections,
+			l.Requests, l.Lowest, l.Highest, l.Messages, l.P50, l.P99, l.P999, l.Max, l.Stolen, l.WorstStolen, l.Errors, l.Check.columns())
 	}
 	if err := w.Flush(); err != nil {
 		return err

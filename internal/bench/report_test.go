@@ -15,7 +15,7 @@ func TestRatiosAreOfPairs(t *testing.T) {
 
 func TestReportsSayWhatIsWrong(t *testing.T) {
 	r := &Report{Lines: []Line{
-		{Scenario: "post", Stolen: 12.34, Errors: 3, FirstError: "status 503"},
+		{Scenario: "post", Stolen: 12.34, WorstStolen: 56.78, Errors: 3, FirstError: "status 503"},
 		{Scenario: "post10", Check: &Check{Acknowledged: 9, Lost: 1}},
 	}}
 	r.least("post / baseline", 0.2, "", 0.3)
@@ -30,7 +30,7 @@ func TestReportsSayWhatIsWrong(t *testing.T) {
 	if err := r.WriteTable(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, words := range []string{"at least 0.30", "missed", "15 MB", "at most 60 MB", "met", "stolen %", "12.3"} {
+	for _, words := range []string{"at least 0.30", "missed", "15 MB", "at most 60 MB", "met", "stolen %", "12.3", "worst s", "56.8"} {
 		if !strings.Contains(out.String(), words) {
 			t.Errorf("%q is not in:\n%s", words, out.String())
 		}

@@ -3,6 +3,7 @@ package bench
 import (
 	"runtime"
 	"testing"
+	"time"
 )
 
 func TestStolenTimeIsThatOfAllCores(t *testing.T) {
@@ -28,5 +29,32 @@ func TestStolenTimeIsThatOfAllCores(t *testing.T) {
 	}
 	if runtime.GOOS == "linux" && coreTimes().all == 0 {
 		t.Error("this machine's times were not read")
+	}
+}
+
+func TestTheWorstSecondIsTold(t *testing.T) {
+	start := time.Unix(1000, 0)
+	log := &coreLog{}
+	for i, stolen := range []uint64{0, 10, 110, 110, 130, 135} { // of 200 ticks a second
+		log.readings = append(log.readings, coreReading{start.Add(time.Duration(i) * time.Second), coreTime{200 * uint64(i), stolen}})
+	}
+	// The rest of the last second, in which as good as everything was stolen.
+	log.readings = append(log.readings, coreReading{start.Add(5040 * time.Millisecond), coreTime{1008, 142}})
+	for name, test := range map[string]struct {
+		from, to   time.Duration
+		all, worst float64
+	}{
+		"all of it":                  {0, 5 * time.Second, 13.5, 50},
+		"a second":                   {3 * time.Second, 4 * time.Second, 10, 10},
+		"two seconds":                {time.Second, 3 * time.Second, 25, 50},
+		"between two seconds":        {2500 * time.Millisecond, 3500 * time.Millisecond, 5, 10},
+		"its end, without the rest":  {4 * time.Second, 5040 * time.Millisecond, 100 * 12 / 208., 100 * 12 / 208.},
+		"longer than it was written": {-time.Second, time.Minute, 100 * 142 / 1008., 50},
+		"before it":                  {-3 * time.Second, -time.Second, 0, 0},
+	} {
+		all, worst := log.stolen(start.Add(test.from), start.Add(test.to))
+		if all != test.all || worst != test.worst {
+			t.Errorf("%s: %g %% and %g %%, not %g and %g", name, all, worst, test.all, test.worst)
+		}
 	}
 }
