@@ -313,6 +313,45 @@ func TestSwapsUnderLoad(t *testing.T) {
 	}
 }
 
+// TestARebuildThatFallsBehindMakesOthersWait: one that finds as much as before each time it
+// looks takes the ledger's lock to fold, and has then folded also what came since it looked.
+func TestARebuildThatFallsBehindMakesOthersWait(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	executor := h.clocked()
+	h.views.Now = nil
+	append300 := func() {
+		var all sync.WaitGroup
+		for i := range 300 { // one event each, more than a swap may be about to fold
+			all.Go(func() {
+				if _, err := commands.Run(h.request(), executor, h.posting(fmt.Sprint("q", i%3), plain(`1`))); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	looks := 0
+	err := projections.Rebuilding{DB: h.direct, Projections: projections.Inline, Tell: func(p projections.Progress) {
+		switch {
+		case p.Step == projections.Indexing:
+			append300()
+		case p.Step == projections.CatchingUp && p.Position < p.Head:
+			looks++
+			append300()
+		}
+	}}.Run(h.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if looks != 3 {
+		t.Errorf("it looked %d times and found too much to swap, not 3 times", looks)
+	}
+	if got := h.check(0); len(got) > 0 {
+		t.Errorf("a check finds %q", got)
+	}
+}
+
 // clocked is an executor that goes by the database's clock.
 func (h *house) clocked() *commands.Executor {
 	e := commands.NewExecutor(commands.Config{
