@@ -38,22 +38,16 @@ type deliverySlice struct {
 
 // deliveryFold is the last word on each subscription, in the order of first mention.
 type deliveryFold struct {
-	slices []*deliverySlice
-	byID   map[domain.SubscriptionID]*deliverySlice
+	slices mentions[domain.SubscriptionID, deliverySlice]
 }
 
 func (f *deliveryFold) of(project, queue string, id domain.SubscriptionID) *deliverySlice {
-	s := f.byID[id]
-	if s == nil {
-		s = &deliverySlice{
+	s := f.slices.of(id)
+	if s.waiting == nil {
+		*s = deliverySlice{
 			id: id, project: project, queue: queue, cursor: domain.FirstCursor(id),
 			waiting: map[domain.Place]deliveryRow{}, over: map[domain.Place]bool{},
 		}
-		if f.byID == nil {
-			f.byID = map[domain.SubscriptionID]*deliverySlice{}
-		}
-		f.byID[id] = s
-		f.slices = append(f.slices, s)
 	}
 	return s
 }
@@ -121,7 +115,7 @@ func applyToDeliveries(ctx context.Context, tx eventstore.Tx, history []eventsto
 	for _, e := range history {
 		f.fold(e)
 	}
-	if len(f.slices) == 0 {
+	if len(f.slices.rows) == 0 {
 		return nil
 	}
 	return call(ctx, tx, "write_deliveries", f.args())
@@ -131,7 +125,7 @@ func applyToDeliveries(ctx context.Context, tx eventstore.Tx, history []eventsto
 func (f *deliveryFold) args() []any {
 	var cursors, settled, over, waiting deliveryColumns
 	var gone []uuid.UUID
-	for _, s := range f.slices {
+	for _, s := range f.slices.rows {
 		if s.gone {
 			gone = append(gone, s.id)
 			continue

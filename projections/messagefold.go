@@ -22,14 +22,11 @@ type messageChange struct {
 	posted postedRows
 	times  []time.Time // when each was posted
 	moved  []movedRow
-	held   []*heldRow
-	claims []*claimRow
+	held   mentions[domain.Place, heldRow] // places are unique in the ledger
+	claims mentions[domain.ClaimID, claimRow]
 	gone   []placed
 	swept  []eventstore.RecordedEvent
 	counts []*countRow
-
-	heldAt   map[domain.Place]*heldRow
-	claimsBy map[domain.ClaimID]*claimRow
 }
 
 // placed is a place in a queue.
@@ -76,7 +73,7 @@ type claimChange struct {
 
 // foldMessages gathers the last words.
 func foldMessages(history []eventstore.RecordedEvent) *messageChange {
-	c := &messageChange{heldAt: map[domain.Place]*heldRow{}, claimsBy: map[domain.ClaimID]*claimRow{}}
+	c := &messageChange{}
 	for _, recorded := range history {
 		switch e := recorded.Event.(type) {
 		case domain.MessagesPosted:
@@ -121,23 +118,15 @@ func (c *messageChange) leave(queue int64, messages []domain.MessageAt) {
 
 // hold finds what is known of a message.
 func (c *messageChange) hold(queue int64, place domain.Place) *heldRow {
-	row := c.heldAt[place] // places are unique in the ledger
-	if row == nil {
-		row = &heldRow{placed: placed{queue, place}}
-		c.heldAt[place] = row
-		c.held = append(c.held, row)
-	}
+	row := c.held.of(place)
+	row.placed = placed{queue, place}
 	return row
 }
 
 // claim finds what is known of a claim.
 func (c *messageChange) claim(queue int64, id domain.ClaimID) *claimRow {
-	row := c.claimsBy[id]
-	if row == nil {
-		row = &claimRow{claimChange: claimChange{queue: queue}, id: id}
-		c.claimsBy[id] = row
-		c.claims = append(c.claims, row)
-	}
+	row := c.claims.of(id)
+	row.queue, row.id = queue, id
 	return row
 }
 
@@ -196,7 +185,7 @@ func applyToMessages(ctx context.Context, tx eventstore.Tx, history []eventstore
 }
 
 func (c *messageChange) empty() bool {
-	return len(c.times) == 0 && len(c.moved) == 0 && len(c.held) == 0 && len(c.claims) == 0 && len(c.gone) == 0
+	return len(c.times) == 0 && len(c.moved) == 0 && len(c.held.rows) == 0 && len(c.claims.rows) == 0 && len(c.gone) == 0
 }
 
 // writeArgs is how many parameters write_messages has.
@@ -238,10 +227,10 @@ func together[R any, K comparable](rows []R, how func(R) K) (groups [][]R) {
 
 // heldArgs are one element for all messages that change alike, with their places.
 func (c *messageChange) heldArgs() []any {
-	if len(c.held) == 0 {
+	if len(c.held.rows) == 0 {
 		return nothing(7)
 	}
-	groups := together(c.held, func(row *heldRow) heldRow {
+	groups := together(c.held.rows, func(row *heldRow) heldRow {
 		alike := *row
 		alike.place = 0
 		return alike
@@ -276,7 +265,7 @@ func arrayText[E any](elements []E, add func(text []byte, e E) []byte) []byte {
 
 func (c *messageChange) claimArgs() []any {
 	var created, changed []*claimRow
-	for _, row := range c.claims {
+	for _, row := range c.claims.rows {
 		if row.created {
 			created = append(created, row)
 		} else {

@@ -20,7 +20,7 @@ func (c *messageChange) settle(history []eventstore.RecordedEvent) {
 		gone[at.place] = true
 	}
 	c.settleSwept(gone)
-	c.held = slices.DeleteFunc(c.held, func(row *heldRow) bool { return gone[row.place] })
+	c.held.rows = slices.DeleteFunc(c.held.rows, func(row *heldRow) bool { return gone[row.place] })
 	c.posted.remove(c, gone)
 	c.moved = slices.DeleteFunc(c.moved, func(row movedRow) bool { return gone[row.place] })
 	first := domain.PlaceOf(history[0].Position, 0)
@@ -50,7 +50,7 @@ func (c *messageChange) settleSwept(gone map[domain.Place]bool) {
 		}
 	}
 	if len(over) > 0 {
-		c.claims = slices.DeleteFunc(c.claims, func(row *claimRow) bool { return over[row.id] })
+		c.claims.rows = slices.DeleteFunc(c.claims.rows, func(row *claimRow) bool { return over[row.id] })
 	}
 }
 
@@ -66,7 +66,7 @@ func (c *messageChange) settleRange(rows []int, r domain.PlaceRange, at time.Tim
 			return
 		}
 		expires := c.times[i].Add(time.Duration(c.posted.ttls[i]) * time.Second)
-		if row := c.heldAt[place]; row != nil && row.ttl > 0 {
+		if row := c.held.byKey[place]; row != nil && row.ttl > 0 {
 			expires = row.expires
 		}
 		if at.IsZero() || !expires.After(at) {

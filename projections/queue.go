@@ -112,15 +112,10 @@ func queueColumns(rows []*queueRow) (queueParams, error) {
 
 // foldQueues is the last word on each queue, in the order of first mention.
 func foldQueues(history []eventstore.RecordedEvent) []*queueRow {
-	var rows []*queueRow
-	byNumber := map[int64]*queueRow{}
+	var queues mentions[int64, queueRow]
 	row := func(number int64) *queueRow {
-		r := byNumber[number]
-		if r == nil {
-			r = &queueRow{number: number}
-			byNumber[number] = r
-			rows = append(rows, r)
-		}
+		r := queues.of(number)
+		r.number = number
 		return r
 	}
 	for _, recorded := range history {
@@ -144,7 +139,7 @@ func foldQueues(history []eventstore.RecordedEvent) []*queueRow {
 			}
 		}
 	}
-	return rows
+	return queues.rows
 }
 
 // States are the states that decisions load.

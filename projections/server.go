@@ -20,28 +20,18 @@ var Servers = Projection{Name: "servers", DDL: mustDDL("servers"), Apply: applyT
 
 // foldServers is the last word on each server, in the order of first mention.
 func foldServers(history []eventstore.RecordedEvent) []*domain.Server {
-	var servers []*domain.Server
-	byID := map[domain.ServerID]*domain.Server{}
-	fold := func(id domain.ServerID, e domain.Event) {
-		its := byID[id]
-		if its == nil {
-			its = &domain.Server{}
-			byID[id] = its
-			servers = append(servers, its)
-		}
-		its.Apply(e)
-	}
+	var servers mentions[domain.ServerID, domain.Server]
 	for _, recorded := range history {
 		switch e := recorded.Event.(type) {
 		case domain.ServerAssigned:
-			fold(e.ID, e)
+			servers.of(e.ID).Apply(e)
 		case domain.ServerUnassigned:
-			fold(e.ID, e)
+			servers.of(e.ID).Apply(e)
 		case domain.ServerForgotten:
-			fold(e.ID, e)
+			servers.of(e.ID).Apply(e)
 		}
 	}
-	return servers
+	return servers.rows
 }
 
 const upsertServers = `

@@ -39,15 +39,10 @@ const (
 
 // foldSubscriptions is the last word on each subscription, in the order of first mention.
 func foldSubscriptions(history []eventstore.RecordedEvent) []*subscriptionRow {
-	var rows []*subscriptionRow
-	byID := map[domain.SubscriptionID]*subscriptionRow{}
+	var subscriptions mentions[domain.SubscriptionID, subscriptionRow]
 	row := func(project, queue string, id domain.SubscriptionID) *subscriptionRow {
-		r := byID[id]
-		if r == nil {
-			r = &subscriptionRow{queue: domain.QueueID{Project: project, Name: queue}, id: id}
-			byID[id] = r
-			rows = append(rows, r)
-		}
+		r := subscriptions.of(id)
+		r.queue, r.id = domain.QueueID{Project: project, Name: queue}, id
 		return r
 	}
 	for _, recorded := range history {
@@ -76,7 +71,7 @@ func foldSubscriptions(history []eventstore.RecordedEvent) []*subscriptionRow {
 			row(e.Project, e.Queue, e.ID).gone = true
 		}
 	}
-	return rows
+	return subscriptions.rows
 }
 
 func applyToSubscriptions(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {

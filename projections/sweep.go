@@ -30,15 +30,10 @@ type countRow struct {
 
 // foldCounts is the last word on each queue's count, in the order of first mention.
 func foldCounts(history []eventstore.RecordedEvent) []*countRow {
-	var rows []*countRow
-	byQueue := map[int64]*countRow{}
+	var counts mentions[int64, countRow]
 	row := func(queue int64) *countRow {
-		r := byQueue[queue]
-		if r == nil {
-			r = &countRow{queue: queue}
-			byQueue[queue] = r
-			rows = append(rows, r)
-		}
+		r := counts.of(queue)
+		r.queue = queue
 		return r
 	}
 	for _, recorded := range history {
@@ -60,7 +55,7 @@ func foldCounts(history []eventstore.RecordedEvent) []*countRow {
 			}
 		}
 	}
-	return rows
+	return counts.rows
 }
 
 // sweep takes away what the events tell to be over, and moves the counts on.

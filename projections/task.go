@@ -33,15 +33,9 @@ const (
 
 // foldTasks is the last word on each task, in the order of first mention.
 func foldTasks(history []eventstore.RecordedEvent) []*taskRow {
-	var rows []*taskRow
-	byID := map[domain.TaskID]*taskRow{}
+	var tasks mentions[domain.TaskID, taskRow]
 	fold := func(id domain.TaskID, recorded eventstore.RecordedEvent, says int) *taskRow {
-		r := byID[id]
-		if r == nil {
-			r = &taskRow{}
-			byID[id] = r
-			rows = append(rows, r)
-		}
+		r := tasks.of(id)
 		r.Apply(recorded.RecordedAt, recorded.Event)
 		r.ID = id
 		r.says |= says
@@ -65,7 +59,7 @@ func foldTasks(history []eventstore.RecordedEvent) []*taskRow {
 			fold(e.ID, recorded, 0).gone = true
 		}
 	}
-	return rows
+	return tasks.rows
 }
 
 func applyToTasks(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {

@@ -25,15 +25,9 @@ type userMessageRow struct {
 
 // foldUserMessages is the last word on each user message, in the order of first mention.
 func foldUserMessages(history []eventstore.RecordedEvent) []*userMessageRow {
-	var rows []*userMessageRow
-	byID := map[domain.UserMessageID]*userMessageRow{}
+	var messages mentions[domain.UserMessageID, userMessageRow]
 	row := func(id domain.UserMessageID, e domain.Event) *userMessageRow {
-		r := byID[id]
-		if r == nil {
-			r = &userMessageRow{}
-			byID[id] = r
-			rows = append(rows, r)
-		}
+		r := messages.of(id)
 		r.Apply(e)
 		r.ID = id
 		return r
@@ -50,7 +44,7 @@ func foldUserMessages(history []eventstore.RecordedEvent) []*userMessageRow {
 			r.gone, r.made = r.gone || !r.made, false
 		}
 	}
-	return rows
+	return messages.rows
 }
 
 func applyToUserMessages(ctx context.Context, tx eventstore.Tx, history []eventstore.RecordedEvent) error {
