@@ -14,7 +14,9 @@ import (
 )
 
 // Messages are the messages in each queue, and the claims that hold them.
-var Messages = Projection{Name: "messages", DDL: mustDDL("messages") + mustDDL("sweep"), Apply: applyToMessages}
+var Messages = Projection{
+	Name: "messages", DDL: mustDDL("messages", "messagewrites", "messageloads", "messagestats", "sweep"), Apply: applyToMessages,
+}
 
 // messageChange is the last word of a slice of history on each message and claim, in
 // the order of first mention.

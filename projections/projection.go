@@ -9,6 +9,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"strings"
 
 	"nabu/eventstore"
 )
@@ -54,10 +55,15 @@ func (Inlines) Apply(ctx context.Context, tx eventstore.Tx, history []eventstore
 	return nil
 }
 
-func mustDDL(name string) string {
-	text, err := ddl.ReadFile(name + ".sql")
-	if err != nil {
-		panic(err) // embedded at build time
+// mustDDL is what stands in files of statements, one after the other.
+func mustDDL(names ...string) string {
+	var all strings.Builder
+	for _, name := range names {
+		text, err := ddl.ReadFile(name + ".sql")
+		if err != nil {
+			panic(err) // embedded at build time
+		}
+		all.Write(text)
 	}
-	return string(text)
+	return all.String()
 }
