@@ -143,6 +143,10 @@ type pending struct {
 	answer  func() (json.RawMessage, error)
 	restore func(json.RawMessage) error
 
+	// parted: it has left the line, or never will: it was taken, or given up by its caller,
+	// whoever was first.
+	parted atomic.Bool
+
 	err      error
 	answered bool // before it was decided: by what is kept for its key, or refused as coming too late
 	done     chan struct{}
@@ -213,7 +217,9 @@ func (e *Executor) Waiting() int { return len(e.line) }
 // It refuses with domain.Unavailable when the waiting line is full, the executor
 // is closed or the database cannot be reached; with domain.KeyInUse or
 // domain.KeyReused because of the request's idempotency key; or as the decision
-// does. When ctx ends first, the command may or may not have been carried out.
+// does. When ctx ends while the command waits in line, it is given up, and the error is
+// that of ctx. Once it was taken, its answer is waited for whatever becomes of ctx: who has
+// stopped listening may still read, and an answer must not say less than what was done.
 func Run[R any](ctx context.Context, e *Executor, cmd Command[R]) (R, error) {
 	var result, none R
 	p := &pending{ctx: ctx, request: requestOf(ctx), needs: cmd.Needs(), done: make(chan struct{})}
@@ -229,7 +235,10 @@ func Run[R any](ctx context.Context, e *Executor, cmd Command[R]) (R, error) {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return none, ctx.Err()
+		if p.parted.CompareAndSwap(false, true) {
+			return none, ctx.Err()
+		}
+		<-p.done
 	}
 	if p.err != nil {
 		return none, p.err
@@ -311,13 +320,13 @@ func (e *Executor) gather(w *work) {
 	slices.SortStableFunc(w.commands, func(a, b *pending) int { return cmp.Compare(a.needs.Rank, b.needs.Rank) })
 }
 
-// take adds a command that has left the line. One whose caller has left is dropped.
+// take adds the command that is next in line. One whose caller has left is dropped.
 func (e *Executor) take(w *work, p *pending) {
 	e.mu.Lock()
 	e.waitingBytes -= p.needs.Size
 	e.mu.Unlock()
-	if p.ctx.Err() != nil {
-		e.reply(p, p.ctx.Err())
+	if err := p.ctx.Err(); err != nil || !p.parted.CompareAndSwap(false, true) {
+		e.reply(p, err)
 		return
 	}
 	w.bytes += p.needs.Size

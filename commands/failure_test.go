@@ -56,6 +56,29 @@ func TestACallerThatLeftIsDropped(t *testing.T) {
 	}
 }
 
+// TestACallerThatLeavesTooLateIsAnswered: what is being carried out cannot be given up, and who
+// is told that it was would ask again.
+func TestACallerThatLeavesTooLateIsAnswered(t *testing.T) {
+	h := newHouse(t)
+	e := h.executor(nil)
+	conn := h.holdLock()
+	leaving, leave := context.WithCancel(as(t.Context(), ""))
+	var caller sync.WaitGroup
+	var ids []domain.MessageID
+	var err error
+	caller.Go(func() { ids, err = commands.Run(leaving, e, post(orders, `1`)) })
+	eventually.Holds(t, "the command waits for the lock", h.waitsForLock)
+	leave()
+	h.release(conn, "ROLLBACK")
+	caller.Wait()
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("the answer is %v, %v", ids, err)
+	}
+	if got := h.messages(); len(got) != 1 {
+		t.Fatalf("%d messages", len(got))
+	}
+}
+
 func TestAfterCloseNothingIsTaken(t *testing.T) {
 	h := newHouse(t)
 	e := h.executor(nil)

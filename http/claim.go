@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -84,10 +85,20 @@ func claimPath(queue domain.QueueID, claim domain.ClaimID) string {
 	return queuePath(queue) + "/claims/" + claim.String()
 }
 
+// errTaken: what a claim or a pop has taken cannot be told.
+var errTaken = errors.New("messages were taken and cannot be read")
+
 // withBodies opens the bodies of messages that were taken, and reads those that were too
 // long to be carried along by a batch. They are in the history, where they stay even if
-// the message has gone since.
-func (s *Server) withBodies(ctx context.Context, queue domain.QueueID, taken []commands.Taken) ([]projections.Message, error) {
+// the message has gone since. They are read also for a caller who seems to have left: what
+// was taken is his. Any error is an errTaken.
+func (s *Server) withBodies(ctx context.Context, queue domain.QueueID, taken []commands.Taken) (_ []projections.Message, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errTaken, err)
+		}
+	}()
+	ctx = context.WithoutCancel(ctx)
 	messages := make([]projections.Message, len(taken))
 	var missing []domain.Place
 	for i, t := range taken {

@@ -52,7 +52,7 @@ func (s *Server) writeError(err error, c echo.Context) {
 	}
 	its := s.dialectOf(c)
 	refusal, isRefusal := its.refusal(err)
-	if !isRefusal && left {
+	if !isRefusal && left && !errors.Is(err, errTaken) {
 		c.Response().WriteHeader(statusClientLeft)
 		return
 	}

@@ -146,7 +146,8 @@ func (s *Server) purgeQueue(c *call) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// purge takes away all that a command asks for, and more of it in further ones.
+// purge takes away all that a command asks for, and more of it in further ones, which no
+// caller stops who leaves meanwhile.
 func (s *Server) purge(ctx, further context.Context, cmd commands.PurgeQueue) error {
 	for again := cmd.Messages || cmd.Subscriptions; again; {
 		purged, err := commands.Run(ctx, s.Executor, cmd)
@@ -155,7 +156,7 @@ func (s *Server) purge(ctx, further context.Context, cmd commands.PurgeQueue) er
 		}
 		again = purged.More
 		cmd.Messages, cmd.Upto = false, purged.Upto
-		ctx = further
+		ctx = context.WithoutCancel(further)
 	}
 	return nil
 }

@@ -157,21 +157,42 @@ func TestTheWireIsReset(t *testing.T) {
 	w.quiet()
 }
 
-// TestTheWireHalfClosed: who sends no more after a whole request is answered, or has left.
+// TestTheWireHalfClosed: who sends no more after a whole request is answered, or has left, and
+// then nothing was done.
 func TestTheWireHalfClosed(t *testing.T) {
 	t.Parallel()
+	const rounds = 20
 	w := newWire(t, nil)
-	for range 20 {
-		for sends, status := range map[string]int{
-			asks(getOwn): 200, posts(wireMessage, lengthOf(wireMessage)): 201, posts("", chunked) + chunk(wireMessage) + "0\r\n\r\n": 201,
+	for _, queue := range []string{"popped", "claimed"} {
+		for range 2 * rounds { // two kinds of claims
+			w.city.ask("POST", mine, "/v2/queues/"+queue+"/messages", wireMessage)
+		}
+	}
+	w.head()
+	for range rounds {
+		for sends, its := range map[string]struct {
+			status  int
+			records int64
+		}{
+			asks(getOwn): {200, 0},
+			posts(wireMessage, lengthOf(wireMessage)):                      {201, 1},
+			posts("", chunked) + chunk(wireMessage) + "0\r\n\r\n":          {201, 1},
+			asks("DELETE /v2/queues/popped/messages?pop=1 HTTP/1.1"):       {200, 1},
+			asks("POST /v2/queues/claimed/claims?limit=1 HTTP/1.1"):        {201, 1},
+			asks("POST /v2/queues/claimed/claims?limit=1&wait=5 HTTP/1.1"): {201, 1},
 		} {
 			c := w.connect("half-closed", sends)
 			_ = c.CloseWrite()
 			got, err := c.answer()
-			if err != nil || got.status != status && got.status != statusClientLeft {
-				t.Errorf("%q: %d %s, %v", sends, got.status, got.body, err)
-			}
 			c.ended()
+			switch {
+			case err != nil || got.status != its.status && got.status != statusClientLeft:
+				t.Errorf("%q: %d %s, %v", sends, got.status, got.body, err)
+			case got.status == its.status:
+				c.recordedBesides(its.records)
+			default:
+				c.recordedBesides(0)
+			}
 			w.besides()
 		}
 	}

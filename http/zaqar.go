@@ -36,7 +36,8 @@ var (
 	errNotAcceptable = &problem{status: http.StatusNotAcceptable} // without a body
 )
 
-// statusClientLeft is for the books only: nobody is there to read it.
+// statusClientLeft is for the books, and for who has only stopped sending: his request was not
+// carried out.
 const statusClientLeft = 499
 
 // zaqarStatus is what Zaqar calls a refusal.
