@@ -1,11 +1,13 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -245,6 +247,7 @@ func (e *Executor) decide(w *work, head eventstore.Head, now time.Time) error {
 		return fmt.Errorf("make batch id: %w", err)
 	}
 	w.batch = eventstore.Batch{ID: id, Head: head, Now: now}
+	w.orderReleases()
 	position := head.Position + 1
 	for _, p := range w.commands {
 		if p.answered {
@@ -271,6 +274,23 @@ func (e *Executor) decide(w *work, head eventstore.Head, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// orderReleases has claims given up last in queues with a dead letter queue. What they free
+// might have to be moved by a claim, and its body is not at hand.
+func (w *work) orderReleases() {
+	last := func(p *pending) int {
+		if p.needs.Claim == (domain.ClaimID{}) {
+			return 0
+		}
+		if most, _ := w.state.Queue(p.needs.Queue).DeadLettering(); most == 0 {
+			return 0
+		}
+		return 1
+	}
+	if slices.ContainsFunc(w.commands, func(p *pending) bool { return last(p) > 0 }) {
+		slices.SortStableFunc(w.commands, func(a, b *pending) int { return cmp.Compare(last(a), last(b)) })
+	}
 }
 
 // decideOne makes one decision. A decision that panics concerns its command only.

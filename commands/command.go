@@ -21,7 +21,8 @@ type Command[R any] interface {
 }
 
 // Rank orders the commands of one batch. They are concurrent, so the executor may
-// choose: what frees goes before what adds, and what adds before what takes.
+// choose: what frees goes before what adds, and what adds before what takes. Claims of a
+// queue with a dead letter queue are given up last.
 type Rank int
 
 // The ranks, in the order of deciding.

@@ -32,6 +32,38 @@ func (f *freeState) serves(want int, now time.Time) bool {
 	return f.Beyond == 0 || len(f.Messages) >= want
 }
 
+// offers tells whether so many messages are known that were not claimed too often, or all that
+// there are.
+func (f *freeState) offers(want, mostClaims int) bool {
+	if f.Beyond == 0 {
+		return true
+	}
+	for _, m := range f.Messages {
+		if mostClaims == 0 || m.ClaimCount < mostClaims {
+			want--
+		}
+	}
+	return want <= 0
+}
+
+// namedFree counts by queue the messages loaded by name that are free as well: whoever deletes
+// them comes before those who claim.
+func (s *State) namedFree() (counts map[domain.QueueID]int) {
+	for ref, m := range s.messages {
+		f := s.free(ref.Queue)
+		if f == nil {
+			continue
+		}
+		if _, free := f.find(m.Place); free {
+			if counts == nil {
+				counts = map[domain.QueueID]int{}
+			}
+			counts[ref.Queue]++
+		}
+	}
+	return counts
+}
+
 // until takes note that something becomes free by itself.
 func (f *freeState) until(at time.Time) {
 	if f.Until.IsZero() || at.Before(f.Until) {

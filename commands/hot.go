@@ -93,9 +93,12 @@ func (s *State) serve(commands []*pending, now time.Time) bool {
 			wants[n.Queue] += n.Free
 		}
 	}
-	for queue, want := range wants {
-		if most, _ := s.Queue(queue).DeadLettering(); most > 0 || !s.free(queue).serves(want, now) {
-			return false
+	if len(wants) > 0 {
+		named := s.namedFree()
+		for queue, want := range wants {
+			if most, _ := s.Queue(queue).DeadLettering(); most > 0 || !s.free(queue).serves(want+named[queue], now) {
+				return false
+			}
 		}
 	}
 	s.now = now

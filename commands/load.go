@@ -19,11 +19,10 @@ func (e *Executor) load(ctx context.Context, w *work, now time.Time) error {
 		return err
 	}
 	if needs := w.messageNeeds(); !needs.Empty() {
-		loaded, err := e.Loader.Messages(ctx, e.tx, needs, now)
+		err := w.loadMessages(needs, func() (domain.LoadedMessages, error) { return e.Loader.Messages(ctx, e.tx, needs, now) })
 		if err != nil {
 			return err
 		}
-		w.state.take(loaded)
 	}
 	// Each looks at what those before it have found.
 	for _, load := range []func(context.Context, *work) error{
@@ -82,6 +81,32 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	}
 	for id, q := range queues {
 		w.state.queues[id] = queueState{Versioned: q}
+	}
+	return nil
+}
+
+// loadMessages loads messages, and once more where deletions of the batch would leave too few of
+// the free ones: the needs are changed to say so.
+func (w *work) loadMessages(needs domain.MessageNeeds, load func() (domain.LoadedMessages, error)) error {
+	wanted := make([]int, len(needs.Free))
+	for i, need := range needs.Free {
+		wanted[i] = need.Want
+	}
+	for more := true; more; {
+		loaded, err := load()
+		if err != nil {
+			return err
+		}
+		w.state.take(loaded)
+		more = false
+		named := w.state.namedFree()
+		for i := range needs.Free {
+			need := &needs.Free[i]
+			want := wanted[i] + named[need.Queue]
+			if want > need.Want && !w.state.free(need.Queue).offers(want, need.MostClaims) {
+				need.Want, more = want, true
+			}
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/internal/postgres"
 )
@@ -106,12 +107,16 @@ func (e *Executor) decidePeeking(ctx context.Context, w *work) error {
 	if e.Now != nil {
 		clock = e.Now()
 	}
-	loaded, now, err := e.Loader.Peek(ctx, e.tx, e.memory.head, clock, w.messageNeeds())
+	var now time.Time
+	needs := w.messageNeeds()
+	err := w.loadMessages(needs, func() (loaded domain.LoadedMessages, err error) {
+		loaded, now, err = e.Loader.Peek(ctx, e.tx, e.memory.head, clock, needs)
+		return loaded, err
+	})
 	if err != nil {
 		return err
 	}
 	e.clock.set(now)
-	w.state.take(loaded)
 	w.state.now = now
 	return e.decide(w, e.memory.head, now)
 }

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -201,6 +202,9 @@ func (s *State) recordFree(queue domain.QueueID, position int64, e domain.Event)
 // recordMessages overlays the messages and claims that were loaded by name.
 func (s *State) recordMessages(queue domain.QueueID, e domain.Event) {
 	switch e := e.(type) {
+	case domain.QueueDeleted: // what comes under its name is another
+		maps.DeleteFunc(s.claims, func(ref domain.ClaimRef, _ domain.Claim) bool { return ref.Queue == queue })
+		maps.DeleteFunc(s.live, func(ref domain.ClaimRef, _ bool) bool { return ref.Queue == queue })
 	case domain.MessagesDeleted:
 		s.loosen(queue, len(e.Messages), func(i int) domain.MessageID { return e.Messages[i].ID })
 		for _, m := range e.Messages {

@@ -187,7 +187,10 @@ func (q Queue) Claim(id QueueID, c Claiming, free []Message, deadLetters Queue, 
 			break
 		}
 		if most > 0 && m.ClaimCount >= most {
-			if len(dead) == MaxDeadLetters || m.Body == "" {
+			if m.Body == "" {
+				continue // it is not at hand: the next claim moves it
+			}
+			if len(dead) == MaxDeadLetters {
 				break
 			}
 			dead = append(dead, m)
@@ -273,7 +276,8 @@ type MessagesSwept struct {
 	// that was all of what was purged.
 	Upto  Place `json:"upto,omitempty"`
 	Clean bool  `json:"clean,omitempty"`
-	// Claims that are over, and the lowest place of a message that one of them held.
+	// Claims that are over, and the lowest place of a message that one of them held which may
+	// still be there.
 	Claims []ClaimID `json:"claims,omitempty"`
 	Lowest Place     `json:"lowest,omitempty"`
 	// Counted: from now on the messages behind CountedAfter, if they were counted from

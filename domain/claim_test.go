@@ -75,7 +75,7 @@ func TestClaim(t *testing.T) {
 		"with a life of its own there":          {lasting, []domain.Message{worn}, domain.Queue{Number: 5}, 2, []domain.Event{out("dead"), in("dead", 5, 600, 600)}},
 		"to the end of the same queue":          {itself, []domain.Message{worn}, domain.Queue{Number: 1}, 2, []domain.Event{out("orders"), in("orders", 1, 60, 500)}},
 		"others take its place":                 {strict, []domain.Message{worn, b, c}, domain.Queue{Number: 5}, 2, []domain.Event{out("dead"), in("dead", 5, 60, 500), claimedEvent(true, false, b, c)}},
-		"one whose body was not read ends it":   {strict, []domain.Message{a, unread, c}, domain.Queue{Number: 5}, 2, []domain.Event{claimedEvent(true, false, a)}},
+		"one whose body was not read is passed": {strict, []domain.Message{a, unread, c}, domain.Queue{Number: 5}, 2, []domain.Event{claimedEvent(true, false, a, c)}},
 		"a limit that was reached ends it, too": {strict, []domain.Message{a, worn}, domain.Queue{Number: 5}, 1, []domain.Event{claimedEvent(true, false, a)}},
 	}
 	for name, test := range tests {
@@ -159,8 +159,8 @@ func TestSweep(t *testing.T) {
 		then  []domain.Event
 	}{
 		"nothing": {domain.Sweepable{}, nil},
-		"expired, near and far": {domain.Sweepable{Expired: []domain.Place{domain.PlaceOf(3, 1), domain.PlaceOf(9, 0), far}}, swept(func(e *domain.MessagesSwept) {
-			e.Expired = []domain.PlaceRange{{First: domain.PlaceOf(3, 1), Last: domain.PlaceOf(9, 0)}, {First: far, Last: far}}
+		"expired": {domain.Sweepable{Expired: []domain.PlaceRange{{First: 3, Last: far}}}, swept(func(e *domain.MessagesSwept) {
+			e.Expired = []domain.PlaceRange{{First: 3, Last: far}}
 		})},
 		"a part of what was purged": {domain.Sweepable{Upto: 12}, swept(func(e *domain.MessagesSwept) { e.Upto = 12 })},
 		"all of what was purged": {domain.Sweepable{Upto: 12, Clean: true}, swept(func(e *domain.MessagesSwept) {

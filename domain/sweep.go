@@ -7,13 +7,15 @@ type Sweepable struct {
 	Deleted bool
 	// Purged is the queue's watermark that the rest goes by.
 	Purged Place
-	// Expired are places of messages that have expired, in order.
-	Expired []Place
+	// Expired are places of messages that have expired, in order, with few others between
+	// the first and the last of a range.
+	Expired []PlaceRange
 	// Upto: everything up to here belongs to what was purged, or to a deleted queue;
 	// 0: nothing does. Clean: nothing else does.
 	Upto  Place
 	Clean bool
-	// Claims that ended some time ago, and the lowest place that one of them held.
+	// Claims that ended some time ago, and the lowest place that one of them held, but for
+	// those all of whose messages were deleted.
 	Claims []ClaimID
 	Lowest Place
 	// Counted: the messages up to here can be kept count of; 0: it is not worth it.
@@ -22,16 +24,12 @@ type Sweepable struct {
 	Empty bool
 }
 
-// maxSweptGap is how far apart two places of expired messages may be to be swept as
-// one range: as far as 64 events.
-const maxSweptGap = 64 << placeIndexBits
-
 // Sweep decides what sweeping a queue records. It takes nothing away that a client
 // could still see. q is the queue that bears the name now; it may be another.
 func (q Queue) Sweep(s Sweepable) []Event {
 	swept := MessagesSwept{
 		Project: s.Queue.Project, Queue: s.Queue.Name, Number: s.Number,
-		Upto: s.Upto, Claims: s.Claims, Lowest: s.Lowest, Over: s.Deleted && s.Empty,
+		Expired: s.Expired, Upto: s.Upto, Claims: s.Claims, Lowest: s.Lowest, Over: s.Deleted && s.Empty,
 	}
 	if s.Clean && !s.Deleted {
 		swept.Upto, swept.Clean = s.Purged, true
@@ -41,13 +39,6 @@ func (q Queue) Sweep(s Sweepable) []Event {
 	}
 	if swept.Counted == 0 {
 		swept.CountedAfter = 0
-	}
-	for _, place := range s.Expired {
-		if n := len(swept.Expired); n > 0 && place-swept.Expired[n-1].Last <= maxSweptGap {
-			swept.Expired[n-1].Last = place
-			continue
-		}
-		swept.Expired = append(swept.Expired, PlaceRange{place, place})
 	}
 	if len(swept.Expired) == 0 && swept.Upto == 0 && len(s.Claims) == 0 && swept.Counted == 0 && !swept.Over {
 		return nil

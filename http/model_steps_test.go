@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,9 @@ func (m *machine) kinds() map[string]kind {
 		"release":      {5, m.release},
 		"wait":         {6, m.wait},
 		"sweep":        {2, m.sweep},
+	}
+	if os.Getenv(replicasVariable) == "" { // or nobody knows who decides
+		kinds["together"] = kind{10, m.together}
 	}
 	if m.world.encryption {
 		maps.Copy(kinds, m.encryptionKinds())

@@ -99,8 +99,9 @@ type machine struct {
 	run      int
 	steps    int
 	bodies   int
-	kind     string // of the request that is being sent
-	replica  int    // that was sent to last
+	kind     string  // of the request that is being sent
+	replica  int     // that was sent to last
+	parking  *parked // what is being drawn, to be sent with others
 
 	ever   map[queueName][]string // all messages that were ever in a queue
 	known  map[queueName]map[string]bool
@@ -168,14 +169,23 @@ func (m *machine) at() *api {
 // sendTo sends a request to one of the replicas.
 func (m *machine) sendTo(name queueName, client, method, path, body string) heard {
 	m.Helper()
+	if m.parking != nil {
+		return m.parking.sendLater(name, client, method, path, body)
+	}
 	replica := m.at()
 	got, err := ask(m.client, replica.url, name.project, client, method, path, body)
 	if err != nil {
 		m.Fatal(err)
 	}
-	m.Logf("%s replica %d, %s: %s %s %s: %d %s %s", m.world.now.Format("15:04:05.000"), m.replica, name.project,
-		method, path, body[:min(500, len(body))], got.status, got.header.Get("Location"), got.body[:min(2000, len(got.body))])
+	m.told(name, got, body)
 	return got
+}
+
+// told writes an answer down for whoever has to find out what is wrong.
+func (m *machine) told(name queueName, got heard, body string) {
+	m.Helper()
+	m.Logf("%s replica %d, %s: %s %s %s: %d %s %s", m.world.now.Format("15:04:05.000"), m.replica, name.project,
+		got.method, got.path, body[:min(500, len(body))], got.status, got.header.Get("Location"), got.body[:min(2000, len(got.body))])
 }
 
 // ask sends a request.

@@ -53,6 +53,7 @@ DECLARE
     dead_bytes bigint;
     ahead_bytes bigint;
     full_at bigint;
+    too_often boolean;
 BEGIN
     FOR i IN 1 .. cardinality(asked_queues) LOOP
         mark := greatest(marks[i], purged[i] + 1);
@@ -111,11 +112,12 @@ BEGIN
             IF live >= wanted[i] THEN
                 ahead_bytes := ahead_bytes + octet_length(body);
             END IF;
-            IF live >= most_live OR ahead_bytes > 262144 OR dead >= 100 OR dead_bytes > 4194304 THEN
+            too_often := most_claims[i] > 0 AND claim_count >= most_claims[i];
+            IF live >= most_live OR ahead_bytes > 262144 OR too_often AND (dead >= 100 OR dead_bytes > 4194304) THEN
                 full_at := place;
                 EXIT;
             END IF;
-            IF most_claims[i] > 0 AND claim_count >= most_claims[i] THEN
+            IF too_often THEN
                 dead := dead + 1;
                 dead_bytes := dead_bytes + octet_length(body);
             ELSE

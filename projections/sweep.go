@@ -145,14 +145,14 @@ func (States) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at 
 	found := make(map[int64]domain.Sweepable, len(numbers))
 	err = pgrows.Each("load sweeps", rows, err, func() error {
 		var s domain.Sweepable
-		var expired pq.Int64Array
+		var firsts, lasts pq.Int64Array
 		var claims pq.StringArray
-		if err := rows.Scan(&s.Queue.Project, &s.Queue.Name, &s.Number, &s.Deleted, &s.Purged, &expired,
+		if err := rows.Scan(&s.Queue.Project, &s.Queue.Name, &s.Number, &s.Deleted, &s.Purged, &firsts, &lasts,
 			&s.Upto, &s.Clean, &claims, &s.Lowest, &s.Counted, &s.Empty); err != nil {
 			return err
 		}
-		for _, place := range expired {
-			s.Expired = append(s.Expired, domain.Place(place))
+		for i, first := range firsts {
+			s.Expired = append(s.Expired, domain.PlaceRange{First: domain.Place(first), Last: domain.Place(lasts[i])})
 		}
 		for _, text := range claims {
 			id, err := uuid.Parse(text)

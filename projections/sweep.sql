@@ -6,8 +6,8 @@
 CREATE FUNCTION load_sweeps(
     numbers bigint[], now timestamptz, most integer, rest integer, least_counted integer, most_counted integer
 ) RETURNS TABLE (
-    project text, name text, number bigint, deleted boolean, purged bigint, expired bigint[], upto bigint,
-    clean boolean, claims uuid[], lowest bigint, counted bigint, nothing_else boolean
+    project text, name text, number bigint, deleted boolean, purged bigint, expired_firsts bigint[], expired_lasts bigint[],
+    upto bigint, clean boolean, claims uuid[], lowest bigint, counted bigint, nothing_else boolean
 )
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -15,7 +15,7 @@ SET enable_sort = off SET enable_material = off SET plan_cache_mode = force_gene
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT q.project, q.name, q.number, q.deleted, q.purged, expired.places, coalesce(gone.upto, 0),
+    SELECT q.project, q.name, q.number, q.deleted, q.purged, ranges.firsts, ranges.lasts, coalesce(gone.upto, 0),
         NOT q.deleted AND q.purged > q.swept AND gone.rows < most, over.ids, over.lowest, coalesce(counted.upto, 0),
         q.deleted AND gone.rows < most AND NOT EXISTS (
             SELECT FROM claims c WHERE c.queue = q.number AND NOT c.id = ANY (over.ids))
@@ -32,12 +32,37 @@ BEGIN
             WHERE m.ttl >= 0 AND m.expires_at <= load_sweeps.now AND m.queue = q.number AND m.place > w.mark
             ORDER BY m.expires_at LIMIT most) AS m
     ) AS expired
+    CROSS JOIN LATERAL ( -- a range has few others in it: whoever takes it away walks over these as well
+        WITH near AS MATERIALIZED (
+            SELECT m.place, m.expires_at <= load_sweeps.now AS gone, row_number() OVER (ORDER BY m.place) AS nth
+            FROM (SELECT m.place, m.expires_at FROM messages m
+                WHERE m.queue = q.number AND m.place >= expired.places[1] ORDER BY m.place LIMIT 4 * most) AS m
+        )
+        SELECT coalesce(array_agg(r.first ORDER BY r.first), '{}') AS firsts, coalesce(array_agg(r.last ORDER BY r.first), '{}') AS lasts
+        FROM (
+            SELECT min(e.place) AS first, max(e.place) AS last
+            FROM (
+                SELECT e.place, count(*) FILTER (WHERE (e.apart <= 8) IS NOT TRUE) OVER (ORDER BY e.place) AS nth
+                FROM (
+                    SELECT e.place, e.nth - lag(e.nth) OVER (ORDER BY e.place) AS apart
+                    FROM (
+                        SELECT n.place, n.nth FROM near n WHERE n.gone
+                        UNION ALL
+                        SELECT far.place, NULL FROM unnest(expired.places) AS far (place)
+                        WHERE far.place > (SELECT max(n.place) FROM near n)
+                        ORDER BY place LIMIT most
+                    ) AS e
+                ) AS e
+            ) AS e
+            GROUP BY e.nth
+        ) AS r
+    ) AS ranges
     CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(c.id), '{}') AS ids, coalesce(min(c.lowest), 0) AS lowest
         FROM (SELECT c.id, c.lowest
             FROM (VALUES (false), (true)) AS of (emptied) -- as the index has them
             CROSS JOIN LATERAL (
-                SELECT c.id, (SELECT min(p.place) FROM unnest(c.places) AS p (place)) AS lowest
+                SELECT c.id, CASE WHEN NOT of.emptied THEN (SELECT min(p.place) FROM unnest(c.places) AS p (place)) END AS lowest
                 FROM claims c
                 WHERE c.place >= 0 AND c.queue = q.number AND c.emptied = of.emptied
                     AND c.ends_at <= CASE WHEN q.deleted THEN 'infinity' ELSE load_sweeps.now - make_interval(secs => rest) END
