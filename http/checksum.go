@@ -24,51 +24,48 @@ func checksum(body string) string {
 // after commas and colons, everything but printable ASCII escaped, floats in their
 // shortest form, and a repeated key at its first place with its last value.
 func appendPython(out []byte, value string) []byte {
-	value = strings.Trim(value, " \t\r\n")
-	switch value[0] {
+	return layoutOf(value).appendPython(out, skipSpace(value, 0))
+}
+
+func (l layout) appendPython(out []byte, value int) []byte {
+	switch l.text[value] {
 	case '{':
-		return appendPythonObject(out, value)
+		return l.appendPythonObject(out, value)
 	case '[':
 		out = append(out, '[')
 		first := true
-		for item := range elements(value) {
+		for item := range l.elements(value) {
 			if !first {
 				out = append(out, ", "...)
 			}
 			first = false
-			out = appendPython(out, item)
+			out = l.appendPython(out, item)
 		}
 		return append(out, ']')
 	case '"':
-		return appendPythonText(out, value)
+		return appendPythonText(out, l.of(value))
 	case 't', 'f', 'n':
-		return append(out, value...)
+		return append(out, l.of(value)...)
 	}
-	return appendPythonNumber(out, value)
+	return appendPythonNumber(out, l.of(value))
 }
 
-func appendPythonObject(out []byte, object string) []byte {
+func (l layout) appendPythonObject(out []byte, object int) []byte {
 	var keys []string
-	values := map[string]string{}
-	for i := skipSpace(object, 1); object[i] != '}'; {
-		end := skipText(object, i)
-		key := string(appendPythonText(nil, object[i:end]))
-		i = skipSpace(object, skipSpace(object, end)+1) // past the colon
-		end = skipValue(object, i)
+	values := map[string]int{}
+	for name, value := range l.members(object) {
+		key := string(appendPythonText(nil, name))
 		if _, repeated := values[key]; !repeated {
 			keys = append(keys, key)
 		}
-		values[key] = object[i:end]
-		if i = skipSpace(object, end); object[i] == ',' {
-			i = skipSpace(object, i+1)
-		}
+		values[key] = value
 	}
 	out = append(out, '{')
 	for i, key := range keys {
 		if i > 0 {
 			out = append(out, ", "...)
 		}
-		out = appendPython(append(append(out, key...), ": "...), values[key])
+		out = l.appendPython(append(append(out, key...), ": "...), values[key])
 	}
 	return append(out, '}')
 }
