@@ -294,17 +294,18 @@ func TestPurgeAndStats(t *testing.T) {
 	a.advance(60 * time.Second)
 	a.call("GET", stats, ``, 200).is(`{"messages": {"claimed": 0, "free": 2, "total": 2, "oldest": ` + age(0, "61") + `, "newest": ` + age(1, "61") + `}}`)
 
-	for _, body := range []string{`{}`, `[]`, `"messages"`, `{"resource_types": "messages"}`, `{"resource_types": ["queues"]}`, `{"resource_types": null}`, `{`} {
+	for _, body := range []string{`{}`, `[]`, `"messages"`, `{"resource_types": "messages"}`, `{"resource_types": ["queues"]}`, `{"resource_types": [1]}`,
+		`{"resource_types": ["messages\u0000"]}`, `{"resource_types": null}`, `{`} {
 		a.call("POST", "/v2/queues/q/purge", body, 400)
 	}
 	a.history()
-	for _, body := range []string{`{"resource_types": []}`, `{"resource_types": ["subscriptions"]}`} {
+	for _, body := range []string{`{"resource_types": []}`, `{"resource_types": ["subscriptions"]}`, `{"resource_types": ["\u0073ubscriptions"]}`} {
 		a.call("POST", "/v2/queues/q/purge", body, 204)
 	}
 	a.recorded()
 	claim, _ := a.claim("q", "?limit=1", ``)
 	a.history()
-	a.call("POST", "/v2/queues/q/purge", `{"resource_types": ["messages", "subscriptions"]}`, 204)
+	a.call("POST", "/v2/queues/q/purge", `{"resource_types": ["\u006dessages", "subscriptions"]}`, 204)
 	a.recorded(domain.QueuePurged{Project: "p1", Name: "q", Number: 1})
 	a.call("GET", stats, ``, 200).is(empty)
 	a.call("GET", claim, ``, 200).is(`{"age": 0, "ttl": 300, "href": "` + claim + `", "messages": []}`)

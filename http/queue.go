@@ -187,10 +187,14 @@ func decodePurge(body []byte) (cmd commands.PurgeQueue, err error) {
 // readResourceTypes reads what is to be purged out of a JSON array.
 func readResourceTypes(types string) (cmd commands.PurgeQueue, err error) {
 	for item := range elements(types) {
-		switch item {
-		case `"messages"`:
+		what := ""
+		if isText(item) {
+			what = unquote(item)
+		}
+		switch what {
+		case "messages":
 			cmd.Messages = true
-		case `"subscriptions"`:
+		case "subscriptions":
 			cmd.Subscriptions = true
 		default:
 			return cmd, domain.Errorf(domain.Invalid, "resource_types may hold messages and subscriptions only")
