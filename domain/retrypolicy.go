@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"slices"
@@ -100,13 +101,13 @@ func ParseRetryPolicy(value json.RawMessage) (p RetryPolicy, given bool, err err
 // type check of every falsy value.
 func isUnset(value json.RawMessage) bool { return isFalsy(value) || isEmpty(value) }
 
-// isEmpty tells the same of a number. 0 is one.
+// isEmpty tells the same of a number. 0 is one. There may be space between brackets.
 func isEmpty(value json.RawMessage) bool {
 	switch string(value) {
-	case "null", "false", `""`, "[]", "{}":
+	case "null", "false", `""`:
 		return true
 	}
-	return false
+	return (value[0] == '[' || value[0] == '{') && len(bytes.TrimSpace(value[1:len(value)-1])) == 0
 }
 
 // EffectiveRetryPolicy is the policy that counts for a subscription: the queue's if

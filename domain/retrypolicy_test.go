@@ -36,6 +36,7 @@ func TestDelays(t *testing.T) {
 	}{
 		"the default":             {`{}`, []int{0, 0, 0, 5, 5, 5, 5, 10, 15, 20, 25, 30, 30, 30}},
 		"a falsy value":           {`{"minimum_delay": null, "retry_backoff_function": "", "maximum_delay_retries": []}`, []int{0, 0, 0, 5, 5, 5, 5, 10, 15, 20, 25, 30, 30, 30}},
+		"a falsy value, spaced":   {`{"minimum_delay": [ ], "retry_backoff_function": { }, "ignore_subscription_override": [  ]}`, []int{0, 0, 0, 5, 5, 5, 5, 10, 15, 20, 25, 30, 30, 30}},
 		"arithmetic":              {`{"retry_backoff_function": "arithmetic"}`, []int{0, 0, 0, 5, 5, 5, 5, 7, 12, 20, 30, 30, 30, 30}},
 		"geometric":               {`{"retry_backoff_function": "geometric"}`, []int{0, 0, 0, 5, 5, 5, 5, 7, 12, 19, 30, 30, 30, 30}},
 		"exponential":             {`{"retry_backoff_function": "exponential"}`, []int{0, 0, 0, 5, 5, 5, 5, 7, 12, 19, 30, 30, 30, 30}},
@@ -92,7 +93,7 @@ func TestParseRetryPolicyRefuses(t *testing.T) {
 	for _, policy := range []string{
 		`5`, `"x"`, `[]`, `true`, `0`, `{"minimum_delay": "5"}`, `{"minimum_delay": 5.5}`, `{"maximum_delay": true}`, `{"retries_with_no_delay": -1}`,
 		`{"retries_with_no_delay": 4294967296}`, `{"minimum_delay_retries": [1]}`, `{"maximum_delay_retries": {"a": 1}}`,
-		`{"retry_backoff_function": "Linear"}`, `{"retry_backoff_function": 5}`, `{"ignore_subscription_override": 1}`,
+		`{"retry_backoff_function": "Linear"}`, `{"retry_backoff_function": " "}`, `{"retry_backoff_function": 5}`, `{"ignore_subscription_override": 1}`,
 		`{"ignore_subscription_override": "true"}`, `{"minimum_delay": 21}`, `{"maximum_delay": 14}`, `{"maximum_delay": 0}`,
 		`{"minimum_delay": 20, "maximum_delay": 10}`, `{"minimum_delay": 0, "maximum_delay": 9}`,
 	} {
