@@ -193,6 +193,16 @@ func TestWhatIsGonePastIsNotRead(t *testing.T) {
 }
 
 func BenchmarkChecksum(b *testing.B) {
+	benchmarkBodies(b, func(body string) { checksum(body) })
+}
+
+func BenchmarkAppendSorted(b *testing.B) {
+	benchmarkBodies(b, func(body string) { appendSorted(nil, body) })
+}
+
+// benchmarkBodies measures what is done with bodies as large and as deep as they may be.
+func benchmarkBodies(b *testing.B, do func(body string)) {
+	b.Helper()
 	const size, depth = 260_000, 9_900
 	nested := func(begin, end string) string {
 		items := (size - depth*len(begin+end)) / len("1,")
@@ -210,7 +220,7 @@ func BenchmarkChecksum(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				checksum(body)
+				do(body)
 			}
 		})
 	}

@@ -153,28 +153,34 @@ func headerText(value string) (text string, ok bool) {
 
 // appendSorted writes a JSON text with the members of its objects in the order of their
 // names: most languages keep maps in none, so a frame that is sent again may have another.
-func appendSorted(out []byte, value string) []byte {
-	switch {
-	case isObject(value):
-		var all [][2]string
-		for name, its := range members(value) {
-			all = append(all, [2]string{name, its})
+func appendSorted(out []byte, value string) []byte { return layoutOf(value).appendSorted(out, 0) }
+
+func (l layout) appendSorted(out []byte, value int) []byte {
+	switch l.text[value] {
+	case '{':
+		type member struct {
+			name  string
+			value int
 		}
-		slices.SortStableFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+		var all []member
+		for name, its := range l.members(value) {
+			all = append(all, member{unquote(name), its})
+		}
+		slices.SortStableFunc(all, func(a, b member) int { return strings.Compare(a.name, b.name) })
 		out = append(out, '{')
-		for _, member := range all {
-			out = append(appendText(out, member[0]), ':')
-			out = append(appendSorted(out, member[1]), ',')
+		for _, m := range all {
+			out = append(appendText(out, m.name), ':')
+			out = append(l.appendSorted(out, m.value), ',')
 		}
 		return append(out, '}')
-	case isArray(value):
+	case '[':
 		out = append(out, '[')
-		for item := range elements(value) {
-			out = append(appendSorted(out, item), ',')
+		for item := range l.elements(value) {
+			out = append(l.appendSorted(out, item), ',')
 		}
 		return append(out, ']')
 	}
-	return append(out, value...)
+	return append(out, l.of(value)...)
 }
 
 // shape is what a member of a frame's body has to be.

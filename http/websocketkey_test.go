@@ -94,3 +94,17 @@ func TestWebSocketRefusesToWait(t *testing.T) {
 		a.recorded()
 	})
 }
+
+// What a frame is compared by is remembered with its key, so it stays as it is byte for byte.
+func TestAppendSorted(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{}`: `{}`, `[ ]`: `[]`, `"\u0061"`: `"\u0061"`, `-0.50`: `-0.50`, `null`: `null`,
+		`{"b" : [1 , {"d": 2, "c": "}"}], "a": { } , "\u0062": true}`: `{"a":{},"b":[1,{"c":"}","d":2,},],"b":true,}`,
+		`[[["a, b"] ], [], {"\"": {}}]`:                               `[[["a, b",],],[],{"\"":{},},]`,
+	} {
+		if got := string(appendSorted(nil, body)); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+}
