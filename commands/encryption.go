@@ -178,24 +178,9 @@ func (e *Executor) loadSealingKeys(ctx context.Context, w *work) error {
 	return nil
 }
 
-// loadOpeningKeys finds the keys of free messages that may be handed out.
+// loadOpeningKeys finds the keys of messages that may be handed out.
 func (e *Executor) loadOpeningKeys(ctx context.Context, s *State) error {
-	var missing []domain.KeyID
-	for _, h := range s.hots {
-		if h.free == nil {
-			continue
-		}
-		for _, m := range h.free.Messages {
-			if m.Key == uuid.Nil || s.held[m.Key] != nil || slices.Contains(missing, m.Key) {
-				continue
-			}
-			if k := s.keys.Known(m.Key); k != nil {
-				s.holdKeys(k)
-				continue
-			}
-			missing = append(missing, m.Key)
-		}
-	}
+	missing := s.recallOpeningKeys()
 	if len(missing) == 0 {
 		return nil
 	}
@@ -207,6 +192,35 @@ func (e *Executor) loadOpeningKeys(ctx context.Context, s *State) error {
 		s.holdKeys(k)
 	}
 	return nil
+}
+
+// recallOpeningKeys holds the remembered data keys of messages that may be handed out, and
+// returns those that are not remembered. Of a queue from which something may be taken those are
+// the free messages, and what is free once a claim is given up.
+func (s *State) recallOpeningKeys() (missing []domain.KeyID) {
+	recall := func(messages []domain.Message) {
+		for _, m := range messages {
+			if m.Key == uuid.Nil || s.held[m.Key] != nil || slices.Contains(missing, m.Key) {
+				continue
+			}
+			if k := s.keys.Known(m.Key); k != nil {
+				s.holdKeys(k)
+				continue
+			}
+			missing = append(missing, m.Key)
+		}
+	}
+	for _, h := range s.hots {
+		if h.free != nil {
+			recall(h.free.Messages)
+		}
+	}
+	for ref, claim := range s.claims {
+		if s.free(ref.Queue) != nil {
+			recall(claim.Messages)
+		}
+	}
+	return missing
 }
 
 // keepKeys writes what the batch has done to data keys.

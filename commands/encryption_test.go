@@ -141,6 +141,41 @@ func TestAKeyThatWasForgottenIsLoadedAgain(t *testing.T) {
 	h.keysKept()
 }
 
+// TestWhatIsReleasedOpensInItsOwnBatch, on a replica that knows no key yet: another command of
+// the batch gets it.
+func TestWhatIsReleasedOpensInItsOwnBatch(t *testing.T) {
+	h := newHouse(t)
+	ctx := as(t.Context(), "")
+	for name, take := range map[string]func(*commands.Executor) ([]commands.Taken, error){
+		"claimed": func(e *commands.Executor) ([]commands.Taken, error) { return commands.Run(ctx, e, claim(orders, 1)) },
+		"popped": func(e *commands.Executor) ([]commands.Taken, error) {
+			return commands.Run(ctx, e, commands.PopMessages{Queue: orders, Limit: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := h.executor(nil)
+			run(t, e, commands.CreateQueue{Queue: orders, Metadata: encrypting})
+			ids := run(t, e, post(orders, `1`))
+			its := claim(orders, 1)
+			run(t, e, its)
+			fresh := h.executor(nil)
+			var taken []commands.Taken
+			err := errors.Join(h.gathered(fresh,
+				func() (err error) { taken, err = take(fresh); return err },
+				func() error {
+					_, err := commands.Run(ctx, fresh, commands.ReleaseClaim{Queue: orders, Claim: its.Claim})
+					return err
+				},
+			)...)
+			if err != nil || len(taken) != 1 || taken[0].ID != ids[0] {
+				t.Errorf("got %v, %v", taken, err)
+			}
+			run(t, e, commands.DeleteQueue{Queue: orders})
+		})
+	}
+	h.keysKept()
+}
+
 // TestAQueueMadeAgainKeepsItsKey: the key that is remembered of the queue that had the name
 // before is of no use to it, and the one it gets is stored.
 func TestAQueueMadeAgainKeepsItsKey(t *testing.T) {
