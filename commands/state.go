@@ -261,7 +261,7 @@ type memory struct {
 	queues map[domain.QueueID]queueState
 	bytes  int // rough size of the metadata held
 
-	hots                  map[domain.QueueID]*hotQueue
+	hots                  map[domain.QueueID]*hotQueue // of queues that are in queues
 	hotMessages, hotBytes int
 }
 
@@ -315,9 +315,16 @@ func (m *memory) install(s *State, head eventstore.Head) {
 		if len(m.queues) <= maxRemembered && m.bytes <= maxRememberedBytes {
 			break
 		}
-		m.bytes -= m.queues[id].State.Metadata.Size()
-		delete(m.queues, id)
+		m.drop(id)
 	}
+}
+
+// drop forgets a queue, and with it what is remembered of its messages: that has no other bound on
+// the number of queues.
+func (m *memory) drop(id domain.QueueID) {
+	m.dropHot(id)
+	m.bytes -= m.queues[id].State.Metadata.Size()
+	delete(m.queues, id)
 }
 
 func (m *memory) put(id domain.QueueID, q queueState) {
@@ -359,8 +366,7 @@ func (m *memory) fold(e eventstore.TailEvent) {
 		q.Version = e.Version
 		m.queues[id] = q
 	default:
-		m.bytes -= q.State.Metadata.Size()
-		delete(m.queues, id)
+		m.drop(id)
 	}
 }
 

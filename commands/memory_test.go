@@ -1,0 +1,42 @@
+package commands
+
+import (
+	"strconv"
+	"testing"
+
+	"nabu/domain"
+	"nabu/eventstore"
+)
+
+// TestWhatIsRememberedOfMessagesIsBoundedAsQueuesAre: also of those that were found to be empty,
+// by one replica that nobody else writes beside.
+func TestWhatIsRememberedOfMessagesIsBoundedAsQueuesAre(t *testing.T) {
+	m := newMemory()
+	claimed := 0
+	claim := func() {
+		claimed++
+		id := domain.QueueID{Project: "p1", Name: strconv.Itoa(claimed)}
+		s := newState(Config{})
+		m.recall([]domain.QueueID{id}, s)
+		s.queues[id] = queueState{Versioned: eventstore.Versioned[domain.Queue]{State: domain.Queue{Number: int64(claimed)}}}
+		s.take(domain.LoadedMessages{Free: map[domain.QueueID]domain.FreeMessages{id: {}}})
+		m.install(s, eventstore.Head{Position: int64(claimed)})
+	}
+	for claimed < maxRemembered {
+		claim()
+	}
+	if len(m.queues) != maxRemembered || len(m.hots) != maxRemembered {
+		t.Fatalf("%d queues are remembered, and of the messages of %d", len(m.queues), len(m.hots))
+	}
+	for range 10 {
+		claim()
+	}
+	if len(m.queues) != maxRemembered || len(m.hots) != maxRemembered {
+		t.Errorf("after 10 more %d queues are remembered, and of the messages of %d", len(m.queues), len(m.hots))
+	}
+	for id := range m.hots {
+		if _, remembered := m.queues[id]; !remembered {
+			t.Errorf("of the messages of %s something is remembered, and not of the queue", id.Name)
+		}
+	}
+}
