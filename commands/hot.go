@@ -37,6 +37,16 @@ func (h *hotQueue) size() (messages, bytes int) {
 	return messages, bytes
 }
 
+// shrink gives up the room of messages where none are left: nothing else counts that.
+func (h *hotQueue) shrink() {
+	if h.free != nil && len(h.free.Messages) == 0 {
+		h.free.Messages = nil
+	}
+	if len(h.held) == 0 {
+		h.held = nil
+	}
+}
+
 // hot is what is remembered of the queue's messages, for writing.
 func (s *State) hot(queue domain.QueueID) *hotQueue {
 	h := s.hots[queue]
@@ -156,6 +166,7 @@ func (m *memory) putHot(id domain.QueueID, h *hotQueue) {
 	if h.free != nil {
 		h.free.trim(maxHotFree)
 	}
+	h.shrink()
 	m.dropHot(id)
 	m.hots[id] = h
 	messages, bytes := h.size()

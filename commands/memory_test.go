@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"nabu/domain"
 	"nabu/eventstore"
 )
@@ -38,5 +40,28 @@ func TestWhatIsRememberedOfMessagesIsBoundedAsQueuesAre(t *testing.T) {
 		if _, remembered := m.queues[id]; !remembered {
 			t.Errorf("of the messages of %s something is remembered, and not of the queue", id.Name)
 		}
+	}
+}
+
+// TestADrainedQueueTakesNoRoom: there may be as many of them as there are queues.
+func TestADrainedQueueTakesNoRoom(t *testing.T) {
+	m := newMemory()
+	id := domain.QueueID{Project: "p1", Name: "drained"}
+	free := make([]domain.Message, 200)
+	held := map[domain.MessageID]domain.Message{}
+	var gone domain.MessagesDeleted
+	for i := range free {
+		free[i] = domain.Message{ID: uuid.New(), Place: domain.PlaceOf(1, i)}
+		held[free[i].ID] = free[i]
+		gone.Messages = append(gone.Messages, domain.DeletedMessage{ID: free[i].ID, Place: free[i].Place})
+	}
+	s := newState(Config{})
+	s.queues[id] = queueState{}
+	s.hots[id] = &hotQueue{free: &freeState{FreeMessages: domain.FreeMessages{Messages: free}}, held: held}
+	s.recordFree(id, 2, gone)
+	s.recordMessages(id, gone)
+	m.install(s, eventstore.Head{Position: 2})
+	if h := m.hots[id]; h.free.Messages != nil || h.held != nil { // an empty one still has its room
+		t.Errorf("room is kept for free messages: %v, for held ones: %v", h.free.Messages != nil, h.held != nil)
 	}
 }
