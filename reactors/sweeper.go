@@ -5,8 +5,10 @@ package reactors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -55,6 +57,9 @@ const (
 	// sweepRest is how many times as long as a sweep took the sweeper rests after it, so
 	// that others get most of the ledger's lock however much there is to sweep.
 	sweepRest = 3
+	// maxSweepFailures is how many sweeps of one kind may fail before the rest of that kind waits
+	// for the next look: it would hardly fare better.
+	maxSweepFailures = 10
 	// countEvery is how many messages are posted to a queue before the sweeper lets its
 	// count be moved on.
 	countEvery = 1000
@@ -117,7 +122,7 @@ func (s *Sweeper) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Warn("the sweep was interrupted", "error", err)
+			s.Log.Warn("not all could be swept", "error", err)
 		}
 		select {
 		case <-s.wake:
@@ -128,35 +133,28 @@ func (s *Sweeper) Run(ctx context.Context) {
 	}
 }
 
-// Sweep sweeps what there is now, and returns when there is nothing left.
+// Sweep sweeps what there is now, and returns when there is nothing left but what cannot be swept,
+// and why. That waits for the next sweep; nothing else waits for it.
 func (s *Sweeper) Sweep(ctx context.Context) error {
-	if err := s.sweepLostTasks(ctx); err != nil { // before the claims are swept that tell of them
-		return err
-	}
-	for again := true; again; {
-		queues, err := s.Views.Sweepable(ctx, sweepBatch)
-		if err != nil {
-			return err
-		}
-		again = false
+	return errors.Join(
+		s.sweepLostTasks(ctx), // before the claims are swept that tell of them
+		s.sweepQueues(ctx),
+		s.sweepSubscriptions(ctx),
+		s.sweepTasks(ctx),
+		s.reapUserMessages(ctx),
+		s.count(ctx),
+	)
+}
+
+// sweepQueues removes rows of queues that nobody can see any more.
+func (s *Sweeper) sweepQueues(ctx context.Context) error {
+	return s.sweepAll(ctx, func(most int) (all []sweepable, err error) {
+		queues, err := s.Views.Sweepable(ctx, most)
 		for _, q := range queues {
-			swept, err := s.sweep(ctx, q.Queue.Project, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
-			if err != nil {
-				return err
-			}
-			again = again || swept
+			all = append(all, queueSweep(q.Queue, q.Number))
 		}
-	}
-	if err := s.sweepSubscriptions(ctx); err != nil {
-		return err
-	}
-	if err := s.sweepTasks(ctx); err != nil {
-		return err
-	}
-	if err := s.reapUserMessages(ctx); err != nil {
-		return err
-	}
-	return s.count(ctx)
+		return all, err
+	})
 }
 
 // reapUserMessages takes user messages away that are not guaranteed any more, when it is
@@ -165,61 +163,43 @@ func (s *Sweeper) reapUserMessages(ctx context.Context) error {
 	if !s.reaped.IsZero() && time.Since(s.reaped) < s.ReapUserMessages {
 		return nil
 	}
-	for again := true; again; {
-		expired, err := s.Views.ExpiredUserMessages(ctx, sweepBatch)
-		if err != nil {
-			return err
-		}
-		again = false
+	err := s.sweepAll(ctx, func(most int) (all []sweepable, err error) {
+		expired, err := s.Views.ExpiredUserMessages(ctx, most)
 		for project, ids := range expired {
-			swept, err := s.sweep(ctx, project, commands.SweepUserMessages{Project: project, IDs: ids})
-			if err != nil {
-				return err
-			}
-			again = again || swept
+			cmd := commands.SweepUserMessages{Project: project, IDs: ids}
+			all = append(all, sweepable{what: "user messages", project: project, listed: len(ids), cmd: cmd})
 		}
+		return all, err
+	})
+	if err == nil {
+		s.reaped = time.Now()
 	}
-	s.reaped = time.Now()
-	return nil
+	return err
 }
 
 // sweepSubscriptions takes subscriptions away that have expired.
 func (s *Sweeper) sweepSubscriptions(ctx context.Context) error {
-	for again := true; again; {
-		queues, err := s.Views.ExpiredSubscriptions(ctx, sweepBatch)
-		if err != nil {
-			return err
-		}
-		again = false
+	return s.sweepAll(ctx, func(most int) (all []sweepable, err error) {
+		queues, err := s.Views.ExpiredSubscriptions(ctx, most)
 		for queue, ids := range queues {
-			swept, err := s.sweep(ctx, queue.Project, commands.SweepSubscriptions{Queue: queue, IDs: ids})
-			if err != nil {
-				return err
-			}
-			again = again || swept
+			cmd := commands.SweepSubscriptions{Queue: queue, IDs: ids}
+			all = append(all, sweepable{what: "subscriptions to " + queue.Name, project: queue.Project, listed: len(ids), cmd: cmd})
 		}
-	}
-	return nil
+		return all, err
+	})
 }
 
 // sweepTasks lets tasks fail that are past their deadline, and takes those away that have
 // expired. Until it has come by, a task that is past its deadline may still be reported on.
 func (s *Sweeper) sweepTasks(ctx context.Context) error {
-	for again := true; again; {
-		due, err := s.Views.DueTasks(ctx, sweepBatch)
-		if err != nil {
-			return err
-		}
-		again = false
+	return s.sweepAll(ctx, func(most int) (all []sweepable, err error) {
+		due, err := s.Views.DueTasks(ctx, most)
 		for owner, ids := range due {
-			swept, err := s.sweep(ctx, owner, commands.SweepTasks{IDs: ids, Rules: s.Executor.Tasks})
-			if err != nil {
-				return err
-			}
-			again = again || swept
+			cmd := commands.SweepTasks{IDs: ids, Rules: s.Executor.Tasks}
+			all = append(all, sweepable{what: "tasks", project: owner, listed: len(ids), cmd: cmd})
 		}
-	}
-	return nil
+		return all, err
+	})
 }
 
 // sweepLostTasks lets tasks be pending again, or fail, whose worker has let its claim end. What
@@ -229,54 +209,128 @@ func (s *Sweeper) sweepLostTasks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failures []error
 	for queue, messages := range lost {
 		for some := range slices.Chunk(messages, sweepBatch) {
 			cmd := commands.SweepLostTasks{Queue: queue, Messages: some, Rules: s.Executor.Tasks}
-			if _, err := s.sweep(ctx, queue.Project, cmd); err != nil {
-				return err
+			if _, err := s.sweep(ctx, sweepable{what: "lost tasks of " + queue.Name, project: queue.Project, cmd: cmd}); err != nil {
+				failures = append(failures, err)
+			}
+			if givesUp(ctx, failures) {
+				return errors.Join(failures...)
 			}
 		}
 	}
-	s.tasks = look
-	return nil
+	if len(failures) == 0 {
+		s.tasks = look
+	}
+	return errors.Join(failures...)
 }
 
-// sweep sweeps something of a project, and tells whether there was something to sweep.
-func (s *Sweeper) sweep(ctx context.Context, project string, cmd commands.Command[bool]) (swept bool, err error) {
+// sweepable is something of a project that can be swept by one command.
+type sweepable struct {
+	what    string // it is, in the project
+	project string
+	listed  int // how much a look was told of it
+	cmd     commands.Command[bool]
+}
+
+func queueSweep(queue domain.QueueID, number int64) sweepable {
+	return sweepable{
+		what: fmt.Sprintf("queue %s, number %d", queue.Name, number), project: queue.Project, listed: 1,
+		cmd: commands.SweepQueue{Queue: queue, Number: number},
+	}
+}
+
+// sweepAll sweeps what looks find, at most so much in each, until there is nothing left but that
+// whose sweep has failed. That is tried once, and looks find as much besides it.
+func (s *Sweeper) sweepAll(ctx context.Context, look func(most int) ([]sweepable, error)) error {
+	type whose struct{ project, what string }
+	failed := map[whose]bool{}
+	var failures []error
+	stuck := 0 // was listed of what has failed
+	for again := true; again; {
+		found, err := look(sweepBatch + stuck)
+		if err != nil {
+			return errors.Join(append(failures, err)...)
+		}
+		// In no order: whatever fails is not in the way of the same others each time.
+		rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+		again, stuck = false, 0
+		for _, its := range found {
+			key := whose{its.project, its.what}
+			if failed[key] {
+				stuck += its.listed
+				continue
+			}
+			swept, err := s.sweep(ctx, its)
+			if err != nil {
+				failed[key], failures = true, append(failures, err)
+				stuck += its.listed
+			}
+			if givesUp(ctx, failures) {
+				return errors.Join(failures...)
+			}
+			again = again || swept || err != nil
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// givesUp tells whether to sweep no more of a kind after these failures.
+func givesUp(ctx context.Context, failures []error) bool {
+	return ctx.Err() != nil || len(failures) >= maxSweepFailures
+}
+
+// sweep sweeps something, and tells whether there was something to sweep. It rests after a failure
+// as well: that may have held the ledger's lock for long.
+func (s *Sweeper) sweep(ctx context.Context, its sweepable) (swept bool, err error) {
 	began := time.Now()
-	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: project}})
-	if swept, err = commands.Run(request, s.Executor, cmd); err != nil {
-		return false, fmt.Errorf("sweep project %s by %T: %w", project, cmd, err)
+	request := commands.WithRequest(ctx, commands.Request{Origin: domain.Origin{Project: its.project}})
+	if swept, err = commands.Run(request, s.Executor, its.cmd); err != nil {
+		err = fmt.Errorf("sweep %s of project %s: %w", its.what, its.project, err)
 	}
 	rest := time.NewTimer(min(sweepRest*time.Since(began), sweepEvery))
 	defer rest.Stop()
 	select {
 	case <-rest.C:
-		return swept, nil
+		return swept, err
 	case <-ctx.Done():
-		return swept, ctx.Err()
+		return swept, errors.Join(err, ctx.Err())
 	}
 }
 
 // count moves on the counts of queues that have grown.
 func (s *Sweeper) count(ctx context.Context) error {
+	var failures []error
 	if !s.looked {
 		lately, err := s.Views.LatelyPosted(ctx)
 		if err != nil {
-			return err
+			failures = append(failures, err)
+		} else {
+			s.postedBefore(lately)
+			s.looked = true
 		}
-		s.postedBefore(lately)
-		s.looked = true
 	}
 	for _, queue := range s.grown() {
-		number, err := s.Views.QueueNumber(ctx, queue)
-		if err != nil {
-			return err
+		if err := s.countQueue(ctx, queue); err != nil {
+			failures = append(failures, err)
 		}
-		for swept := number > 0; swept; {
-			if swept, err = s.sweep(ctx, queue.Project, commands.SweepQueue{Queue: queue, Number: number}); err != nil {
-				return err
-			}
+		if givesUp(ctx, failures) {
+			break
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (s *Sweeper) countQueue(ctx context.Context, queue domain.QueueID) error {
+	number, err := s.Views.QueueNumber(ctx, queue)
+	if err != nil {
+		return err
+	}
+	for swept := number > 0; swept; {
+		if swept, err = s.sweep(ctx, queueSweep(queue, number)); err != nil {
+			return err
 		}
 	}
 	return nil

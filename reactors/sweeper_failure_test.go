@@ -1,0 +1,132 @@
+package reactors_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"nabu/commands"
+	"nabu/domain"
+	"nabu/eventstore"
+	"nabu/projections"
+)
+
+// strickenLoader fails for the sweeps of some queues.
+type strickenLoader struct {
+	commands.Loader
+
+	mu       sync.Mutex
+	stricken []int64
+	tried    int
+}
+
+var errStricken = errors.New("the rows of the queue are damaged")
+
+func (l *strickenLoader) strike(numbers ...int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stricken, l.tried = numbers, 0
+}
+
+func (l *strickenLoader) Sweeps(ctx context.Context, tx eventstore.Tx, numbers []int64, at time.Time) (map[int64]domain.Sweepable, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.ContainsFunc(numbers, func(n int64) bool { return slices.Contains(l.stricken, n) }) {
+		l.tried++
+		return nil, errStricken
+	}
+	return l.Loader.Sweeps(ctx, tx, numbers, at)
+}
+
+// newStrickenHouse is a house of whose queues some cannot be swept, once they are named.
+func newStrickenHouse(t *testing.T) (*house, *strickenLoader) {
+	l := &strickenLoader{Loader: projections.States{}}
+	return newHouse(t, func(cfg *commands.Config) { cfg.Loader = l }), l
+}
+
+func (h *house) number(name string) int64 {
+	h.Helper()
+	number, err := h.views.QueueNumber(h.Context(), queue(name))
+	if err != nil || number == 0 {
+		h.Fatalf("queue %s has number %d, %v", name, number, err)
+	}
+	return number
+}
+
+// blindViews finds no lost tasks, for it fails.
+type blindViews struct{ *projections.Views }
+
+func (blindViews) LostTasks(context.Context, domain.TaskRules, projections.TaskLook) (
+	map[domain.QueueID][]domain.MessageID, projections.TaskLook, error,
+) {
+	return nil, projections.TaskLook{}, errStricken
+}
+
+// TestWhatCannotBeSweptHoldsUpNothingElse: neither other queues nor what is no queue, and it is
+// not tried again and again.
+func TestWhatCannotBeSweptHoldsUpNothingElse(t *testing.T) {
+	t.Parallel()
+	h, loader := newStrickenHouse(t)
+	names := []string{"a", "b", "c", "d", "e"}
+	for _, name := range names {
+		h.post(name, 300, 100) // more than one sweep takes
+	}
+	h.subscribe("a", "http://a", 100)
+	rules := domain.DefaultTaskRules()
+	task := run(h, commands.CreateTask{
+		Task: domain.NewTask{ID: uuid.New(), Type: "import", Owner: "p1", Input: importInput}, Rules: rules,
+	}).ID
+	run(h, commands.ReportTask{ID: task, Report: domain.TaskReport{Action: domain.TaskBegin}, Rules: rules})
+	run(h, commands.RecordUserMessage{
+		Message: domain.NewUserMessage{Project: "p", ID: uuid.New(), Action: "001"}, Rules: domain.DefaultUserMessageRules(),
+	})
+	h.advance(31 * 24 * time.Hour)
+	h.post("f", 1000, 3600)
+	loader.strike(h.number("b"), h.number("d"))
+	h.sweeper.Views = blindViews{h.views}
+
+	err := h.sweeper.Sweep(t.Context())
+	for _, want := range []string{errStricken.Error(), "queue b,", "queue d,"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the sweep fails with %v, without %q", err, want)
+		}
+	}
+	if loader.tried != 2*2 { // each batch twice
+		t.Errorf("two queues that cannot be swept were tried in %d batches", loader.tried)
+	}
+	if _, messages, _, counts := h.rows(); messages != 2*300+1000 || counts != 1 {
+		t.Errorf("%d messages and %d counts are left", messages, counts)
+	}
+	if subscriptions, tasks, users := h.subscriptions(), h.statuses()[domain.TaskProcessing], h.userMessages(); subscriptions+tasks+users > 0 {
+		t.Errorf("%d subscriptions, %d tasks past their deadline and %d user messages are left", subscriptions, tasks, users)
+	}
+
+	loader.strike()
+	h.sweeper.Views = h.views
+	h.sweep()
+	if _, messages, _, _ := h.rows(); messages != 1000 {
+		t.Errorf("in the end %d messages are left", messages)
+	}
+}
+
+// TestASweepGivesUpWhereNothingWorks, until the next one.
+func TestASweepGivesUpWhereNothingWorks(t *testing.T) {
+	t.Parallel()
+	h, loader := newStrickenHouse(t)
+	var numbers []int64
+	for _, name := range strings.Split("abcdefghijklmno", "") {
+		h.post(name, 1, 100)
+		numbers = append(numbers, h.number(name))
+	}
+	h.advance(101 * time.Second)
+	loader.strike(numbers...)
+	if err := h.sweeper.Sweep(t.Context()); err == nil || loader.tried != 2*10 {
+		t.Errorf("%d batches were tried, %v", loader.tried, err)
+	}
+}
