@@ -312,9 +312,11 @@ func (s *Sweeper) count(ctx context.Context) error {
 			s.looked = true
 		}
 	}
-	for _, queue := range s.grown() {
+	for queue, n := range s.grown() {
 		if err := s.countQueue(ctx, queue); err != nil {
 			failures = append(failures, err)
+		} else {
+			s.counted(queue, n)
 		}
 		if givesUp(ctx, failures) {
 			break
@@ -345,15 +347,25 @@ func (s *Sweeper) postedBefore(counts map[domain.QueueID]int) {
 	}
 }
 
-// grown takes the queues that have grown by enough.
-func (s *Sweeper) grown() (queues []domain.QueueID) {
+// grown tells the queues that have grown by enough, and by how much.
+func (s *Sweeper) grown() map[domain.QueueID]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	grown := map[domain.QueueID]int{}
 	for queue, n := range s.posted {
 		if n >= countEvery {
-			queues = append(queues, queue)
-			delete(s.posted, queue)
+			grown[queue] = n
 		}
 	}
-	return queues
+	return grown
+}
+
+// counted takes note that a queue's count was moved on over so many messages. What was posted
+// meanwhile stays for the next time.
+func (s *Sweeper) counted(queue domain.QueueID, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.posted[queue] -= n; s.posted[queue] <= 0 {
+		delete(s.posted, queue)
+	}
 }

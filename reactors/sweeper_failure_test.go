@@ -130,3 +130,28 @@ func TestASweepGivesUpWhereNothingWorks(t *testing.T) {
 		t.Errorf("%d batches were tried, %v", loader.tried, err)
 	}
 }
+
+// TestACountThatCouldNotBeMovedOnIsTriedAgain by the next sweep, without further posts.
+func TestACountThatCouldNotBeMovedOnIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	h, loader := newStrickenHouse(t)
+	h.post("a", 1000, 3600)
+	h.post("b", 1000, 3600)
+	loader.strike(h.number("a"))
+	if err := h.sweeper.Sweep(t.Context()); err == nil {
+		t.Error("the sweep tells of no failure")
+	}
+	if _, _, _, counts := h.rows(); counts != 1 {
+		t.Errorf("%d counts were moved on beside the one that could not be", counts)
+	}
+	loader.strike()
+	h.sweep()
+	if _, _, _, counts := h.rows(); counts != 2 {
+		t.Errorf("%d counts were moved on in the end", counts)
+	}
+	before := h.events()
+	h.sweep()
+	if after := h.events(); after != before {
+		t.Errorf("another sweep recorded %d events", after-before)
+	}
+}
