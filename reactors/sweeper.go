@@ -63,6 +63,9 @@ const (
 	// countEvery is how many messages are posted to a queue before the sweeper lets its
 	// count be moved on.
 	countEvery = 1000
+	// maxPosted is how many queues it remembers to have got fewer. If there are more, some are
+	// counted later, by the messages that they get from then on.
+	maxPosted = 50_000
 )
 
 // Sweeper removes rows that nobody can see any more, keeps the counts near the ends of the
@@ -96,14 +99,28 @@ func NewSweeper(executor *commands.Executor, views Sweepables, log *slog.Logger)
 
 // React is called with each slice of the events in SweeperTypes.
 func (s *Sweeper) React(msg *message.Message) error {
-	if _, ok := eventstore.SliceOf(msg); !ok {
+	slice, ok := eventstore.SliceOf(msg)
+	if !ok {
 		return fmt.Errorf("message %s carries no slice of the ledger", msg.UUID)
 	}
+	s.forgetDeleted(slice.Events)
 	select {
 	case s.wake <- struct{}{}:
 	default: // it will look anyway
 	}
 	return nil
+}
+
+// forgetDeleted forgets what was posted to queues that are gone. Should one have been made again,
+// it is counted later.
+func (s *Sweeper) forgetDeleted(events []eventstore.RecordedEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range events {
+		if gone, ok := e.Event.(domain.QueueDeleted); ok {
+			delete(s.posted, domain.QueueID{Project: gone.Project, Name: gone.Name})
+		}
+	}
 }
 
 // Posted tells the sweeper how many messages were posted, by queue. What another replica
@@ -113,6 +130,18 @@ func (s *Sweeper) Posted(counts map[domain.QueueID]int) {
 	defer s.mu.Unlock()
 	for queue, n := range counts {
 		s.posted[queue] += n
+	}
+	s.boundPosted()
+}
+
+// boundPosted forgets some of what was posted if that is too much. Deleted queues may be among
+// it: of the replicas one alone hears of deletions.
+func (s *Sweeper) boundPosted() {
+	for queue := range s.posted { // in no order: whatever comes first goes
+		if len(s.posted) <= maxPosted {
+			break
+		}
+		delete(s.posted, queue)
 	}
 }
 
@@ -345,6 +374,7 @@ func (s *Sweeper) postedBefore(counts map[domain.QueueID]int) {
 	for queue, n := range counts {
 		s.posted[queue] = max(s.posted[queue], n)
 	}
+	s.boundPosted()
 }
 
 // grown tells the queues that have grown by enough, and by how much.

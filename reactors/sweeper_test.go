@@ -203,3 +203,49 @@ func TestTheSweeperMovesTheCountsOn(t *testing.T) {
 		}
 	}
 }
+
+// watchedViews note the queues whose counts are about to be moved on.
+type watchedViews struct {
+	*projections.Views
+	counted []domain.QueueID
+}
+
+func (v *watchedViews) QueueNumber(ctx context.Context, id domain.QueueID) (int64, error) {
+	v.counted = append(v.counted, id)
+	return v.Views.QueueNumber(ctx, id)
+}
+
+// TestWhatADeletedQueueGotIsForgotten, and not added to what another of its name gets.
+func TestWhatADeletedQueueGotIsForgotten(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	views := &watchedViews{Views: h.views}
+	h.sweeper.Views = views
+	h.sweep() // it looks back but once
+	h.post("deleted", 999, 1000)
+	h.post("kept", 999, 1000)
+	run(h, commands.DeleteQueue{Queue: queue("deleted")})
+	feed := eventstore.NewFeed(eventstore.FeedConfig{
+		DB: h.direct(), Log: slog.New(slog.DiscardHandler), Types: map[string][]string{reactors.SweeperConsumer: reactors.SweeperTypes},
+	})
+	messages, err := feed.Subscribe(t.Context(), reactors.SweeperConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := <-messages
+	if err := h.sweeper.React(msg); err != nil {
+		t.Fatal(err)
+	}
+	msg.Ack()
+	if err := feed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.post("deleted", 1, 1000)
+	h.post("kept", 1, 1000)
+	for range 2 {
+		h.sweep()
+	}
+	if !slices.Equal(views.counted, []domain.QueueID{queue("kept")}) {
+		t.Errorf("the counts of %v were moved on", views.counted)
+	}
+}
