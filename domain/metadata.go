@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -31,13 +32,14 @@ func ParseMetadata(text []byte) (Metadata, error) {
 	}
 	var m Metadata
 	at := map[string]int{}
+	named := sync.OnceValue(func() bool { return namesRuneError(text) })
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
 			return nil, Errorf(Malformed, "queue metadata is not valid JSON")
 		}
 		key := token.(string) // inside an object the decoder yields keys as strings
-		if strings.ContainsRune(key, utf8.RuneError) && !namesRuneError(text) {
+		if strings.ContainsRune(key, utf8.RuneError) && !named() {
 			return nil, Errorf(Malformed, "a key of the queue metadata has half of a surrogate pair")
 		}
 		var value json.RawMessage
