@@ -88,6 +88,9 @@ func (m *machine) sendAll(replica *api, requests []*parked) {
 	if _, err := eventstore.Begin(ctx, conn, eventstore.Head{}); err != nil {
 		m.Fatal(err)
 	}
+	if _, err := conn.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {
+		m.Fatal(err)
+	}
 	var sending sync.WaitGroup
 	sending.Go(func() { // keeps the executor busy
 		_, err := ask(m.client, replica.url, "busy", ours, "POST", "/v2/queues/busy/messages", `{"messages": [{"body": 1}]}`)
