@@ -85,8 +85,8 @@ func (e *Executor) loadQueues(ctx context.Context, w *work, ids []domain.QueueID
 	return nil
 }
 
-// loadMessages loads messages, and once more where deletions of the batch would leave too few of
-// the free ones: the needs are changed to say so.
+// loadMessages loads messages, and more of the free ones again where deletions of the batch would
+// leave too few: the needs are changed to say so. That comes to an end with what is named.
 func (w *work) loadMessages(needs domain.MessageNeeds, load func() (domain.LoadedMessages, error)) error {
 	wanted := make([]int, len(needs.Free))
 	for i, need := range needs.Free {

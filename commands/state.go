@@ -24,7 +24,7 @@ type Loader interface {
 	// fails when it does not see a head of the ledger.
 	FreeAhead(ctx context.Context, tx eventstore.Tx, head eventstore.Head, needs []domain.AheadNeed, at time.Time) (
 		map[domain.QueueID]domain.FreeMessages, error)
-	// Peek does the same without the lock and tells the time of a batch that is made on
+	// Peek does what Messages does, without the lock, and tells the time of a batch that is made on
 	// it: by a clock, or by the database's if that is zero. It fails with
 	// eventstore.ErrStale when the ledger's head is another.
 	Peek(ctx context.Context, tx eventstore.Tx, head eventstore.Head, clock time.Time, needs domain.MessageNeeds) (

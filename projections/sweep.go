@@ -127,7 +127,7 @@ func countArgs(rows []*countRow) []any {
 
 // Bounds of one sweep of a queue, in rows.
 const (
-	maxSwept     = 250    // messages, and claims: a millisecond or two behind the lock
+	maxSwept     = 250    // messages, and claims: a few milliseconds behind the lock
 	leastCounted = 1000   // messages, or events in the ledger, for a count to be worth it
 	maxCounted   = 25_000 // messages, in one step
 )

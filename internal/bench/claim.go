@@ -45,8 +45,7 @@ func (l claimLoad) run(ctx context.Context) (*Measured, error) {
 			addresses: []string{l.supply.address}, connections: l.connections, workers: workers,
 			warmup: warmup, duration: l.duration - sum.Took, together: true,
 		}.run(ctx)
-		sum.Took += m.Took
-		sum.merge(m)
+		sum.follow(m)
 		if err != nil {
 			return sum, err
 		}

@@ -248,6 +248,16 @@ func (m *Measured) merge(part *Measured) {
 	}
 }
 
+// follow adds what the same load came to afterwards.
+func (m *Measured) follow(later *Measured) {
+	m.merge(later)
+	m.Took += later.Took
+	if m.Took > 0 {
+		m.Stolen += (later.Stolen - m.Stolen) * float64(later.Took) / float64(m.Took)
+	}
+	m.WorstStolen = max(m.WorstStolen, later.WorstStolen)
+}
+
 // perSecond is a rate over the time that was counted.
 func (m *Measured) perSecond(n int) float64 {
 	if m.Took <= 0 {

@@ -58,3 +58,17 @@ func TestTheWorstSecondIsTold(t *testing.T) {
 		}
 	}
 }
+
+func TestStolenTimeOfRoundsIsTheirMean(t *testing.T) {
+	sum := &Measured{}
+	for _, round := range []Measured{
+		{Took: 3 * time.Second, Stolen: 10, WorstStolen: 30, Requests: 1},
+		{}, // which was over at once
+		{Took: time.Second, Stolen: 2, WorstStolen: 2, Requests: 2},
+	} {
+		sum.follow(&round)
+	}
+	if sum.Took != 4*time.Second || sum.Stolen != 8 || sum.WorstStolen != 30 || sum.Requests != 3 {
+		t.Errorf("%d requests in %v, %g %% stolen and %g", sum.Requests, sum.Took, sum.Stolen, sum.WorstStolen)
+	}
+}
