@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"nabu/commands"
 	"nabu/domain"
+	"nabu/eventstore"
 	"nabu/projections"
 )
 
@@ -158,4 +160,56 @@ func TestLongBodiesAreLeftOut(t *testing.T) {
 			t.Fatalf("a body of %d bytes", len(found[place]))
 		}
 	}
+}
+
+// markedLoads tells from which place on free messages of each load were looked for.
+type markedLoads struct {
+	projections.States
+	places *[]domain.Place
+}
+
+func (l markedLoads) Messages(ctx context.Context, tx eventstore.Tx, needs domain.MessageNeeds, at time.Time) (domain.LoadedMessages, error) {
+	for _, free := range needs.Free {
+		*l.places = append(*l.places, free.Mark.Place)
+	}
+	return l.States.Messages(ctx, tx, needs, at)
+}
+
+// TestAnotherReplicasSweepLowersTheMark to what its claims held, and no further: nobody has to
+// walk over the rest again.
+func TestAnotherReplicasSweepLowersTheMark(t *testing.T) {
+	h := newHouse(t)
+	c := &clock{time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	var places []domain.Place
+	e := h.executor(nil, c.config, func(cfg *commands.Config) { cfg.Loader = markedLoads{places: &places} })
+	other := h.executor(nil, c.config)
+	ids := run(t, e, post(orders, `1`, `2`, `3`, `4`))
+	number := h.history()[0].Position
+	long := claim(orders, 1)
+	long.Life = domain.ClaimLife{TTL: 40_000, Grace: 60}
+	deleted, held := claim(orders, 1), claim(orders, 1)
+	run(t, e, deleted)
+	run(t, e, commands.DeleteMessage{Queue: orders, ID: ids[0], WithClaim: true, Claim: deleted.Claim})
+	run(t, e, long)
+	sweep := func() {
+		t.Helper()
+		c.now = c.now.Add(200 * time.Second)
+		if !run(t, other, commands.SweepQueue{Queue: orders, Number: number}) {
+			t.Fatal("there was nothing to sweep")
+		}
+	}
+	sweep()
+	run(t, e, held)
+	if place := places[len(places)-1]; place != domain.PostingPlace(ids[2]) {
+		t.Errorf("behind the sweep of a claim that holds nothing any more: from place %d on, not %d", place, domain.PostingPlace(ids[2]))
+	}
+	run(t, e, claim(orders, 1))
+	sweep()
+	if got := bodies(run(t, e, claim(orders, 5))); got != `3 4` {
+		t.Errorf("behind the sweep of two claims that are over: %q", got)
+	}
+	if place := places[len(places)-1]; place != domain.PostingPlace(ids[2]) {
+		t.Errorf("behind that sweep: from place %d on, not %d", place, domain.PostingPlace(ids[2]))
+	}
+	h.sound()
 }

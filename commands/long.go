@@ -67,6 +67,9 @@ func (e *Executor) lock(ctx context.Context, w *work) (head eventstore.Head, now
 		e.distrust() // another ledger was restored
 	}
 	e.memory.catchUp(tail)
+	if err := e.lowerMarks(ctx); err != nil {
+		return head, now, false, err
+	}
 	e.forgetKeys(tail)
 	if !w.complete { // more have come while another replica held the lock
 		e.gather(w)

@@ -261,6 +261,9 @@ type memory struct {
 	queues map[domain.QueueID]queueState
 	bytes  int // rough size of the metadata held
 
+	// swept are marks that other replicas' sweeps have taken away, and the sweeps.
+	swept map[domain.QueueID]*sweptMark
+
 	hots                  map[domain.QueueID]*hotQueue // of queues that are in queues
 	hotMessages, hotBytes int
 }
@@ -272,7 +275,9 @@ const (
 )
 
 func newMemory() *memory {
-	return &memory{queues: map[domain.QueueID]queueState{}, hots: map[domain.QueueID]*hotQueue{}}
+	return &memory{
+		queues: map[domain.QueueID]queueState{}, swept: map[domain.QueueID]*sweptMark{}, hots: map[domain.QueueID]*hotQueue{},
+	}
 }
 
 // recall copies queues into a state, moves what is known of their messages there, and
@@ -335,6 +340,7 @@ func (m *memory) put(id domain.QueueID, q queueState) {
 // catchUp brings the memory to the ledger's head by the events that other replicas
 // have added, or empties it when that cannot be done.
 func (m *memory) catchUp(tail eventstore.Tail) {
+	clear(m.swept)
 	// A memory of the empty ledger has no event whose presence could prove it.
 	if !m.known || tail.Lost || m.head.Position == 0 && tail.Head.Position > 0 {
 		m.forget()
@@ -360,6 +366,7 @@ func (m *memory) fold(e eventstore.TailEvent) {
 	switch {
 	case !isQueue || !remembered:
 	case e.Type == (domain.MessagesSwept{}).EventType():
+		m.sweptAway(id, q.mark, e.Position)
 		q.Version, q.mark = e.Version, domain.Mark{} // the ends of claims are swept away
 		m.queues[id] = q
 	case strings.HasPrefix(e.Type, "messages."), strings.HasPrefix(e.Type, "claim."):
