@@ -52,11 +52,24 @@ func (v *jsonValue) items() (items []*jsonValue) {
 	return items
 }
 
-// deepestShown bounds how deep a value is written into an error.
-const deepestShown = 100
+// deepestShown bounds how deep a value is written into an error, and longestShown how many bytes
+// it may have: each level is read once for every one above it.
+const (
+	deepestShown = 100
+	longestShown = 8 << 10
+)
 
-// shown is the value as Nova, Cinder and the like print it: the way of Python.
-func (v *jsonValue) shown() string { return v.inPython(0) }
+// shown is the value as Nova, Cinder and the like print it: the way of Python. Of one that is too
+// long it is the beginning, as it came.
+func (v *jsonValue) shown() string {
+	if len(v.text) > longestShown {
+		return beginning(v.text, longestShown)
+	}
+	return v.inPython(0)
+}
+
+// beginning is what a text begins with, in whole characters, and a sign that there is more.
+func beginning(text string, bytes int) string { return strings.ToValidUTF8(text[:bytes], "") + "..." }
 
 func (v *jsonValue) inPython(depth int) string {
 	switch {
@@ -91,7 +104,7 @@ func (v *jsonValue) inPython(depth int) string {
 
 // bare is the value as it is put into a sentence: a text stands without quotes.
 func (v *jsonValue) bare() string {
-	if v.isText() {
+	if v.isText() && len(v.text) <= longestShown {
 		return v.words()
 	}
 	return v.shown()

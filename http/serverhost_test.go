@@ -54,6 +54,10 @@ func TestServersAndTheirHosts(t *testing.T) {
 	} {
 		a.faulty("PUT", hostsPath+"/"+onC1, body, 400, "badRequest", message)
 	}
+	long := strings.Repeat("[", 90) + `"` + strings.Repeat("ä", 50_000) + `"` + strings.Repeat("]", 90)
+	repeated := strings.Repeat("[", 90) + `"` + strings.Repeat("ä", (longestShown-91)/2) + "..."
+	a.faulty("PUT", hostsPath+"/"+onC1, `{"server_host": `+long+`}`, 400, "badRequest",
+		"Invalid input for field/attribute server_host. Value: "+repeated+". "+repeated+" is not of type 'object'")
 }
 
 // Whose a server is stays known, also of one that was forgotten: users are told there of its

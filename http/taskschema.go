@@ -165,7 +165,7 @@ func inPython(value string) string {
 		value = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`, "\r", `\r`, "\t", `\t`).Replace(text) + "'"
 	}
 	if len(value) > maxShown {
-		value = strings.ToValidUTF8(value[:maxShown], "") + "..."
+		value = beginning(value, maxShown)
 	}
 	return value
 }
