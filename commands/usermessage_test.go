@@ -195,7 +195,7 @@ func TestUserMessagesExpire(t *testing.T) {
 	}
 	sweep := func() bool {
 		views := &projections.Views{DB: h.db, Now: func() time.Time { return now }}
-		due, err := views.ExpiredUserMessages(h.Context(), 10)
+		due, err := views.ExpiredUserMessages(h.Context(), projections.SweepLook[string]{By: now, Most: 10})
 		if err != nil || len(due) == 0 {
 			return false
 		}

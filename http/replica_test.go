@@ -104,7 +104,11 @@ func (a *api) another(now func() time.Time, change ...func(*Config)) (*commands.
 // sweep takes away what nobody can see any more, and tells whether there was anything.
 func (a *api) sweep(ctx context.Context) (swept bool, err error) {
 	views := projections.Views{DB: a.DB(), Now: a.executor.Now}
-	queues, err := views.Sweepable(ctx, 50)
+	by, err := views.Clock(ctx)
+	if err != nil {
+		return false, err
+	}
+	queues, err := views.Sweepable(ctx, projections.SweepLook[int64]{By: by, Most: 50})
 	if err != nil {
 		return false, err
 	}

@@ -372,7 +372,11 @@ func (w *walk) step() {
 
 // sweep sweeps all there is, and the queues that may be worth a count.
 func (w *walk) sweep() {
-	queues, err := w.views.Sweepable(context.Background(), 1000)
+	by, err := w.views.Clock(context.Background())
+	if err != nil {
+		w.house.Fatal(err)
+	}
+	queues, err := w.views.Sweepable(context.Background(), projections.SweepLook[int64]{By: by, Most: 1000})
 	if err != nil {
 		w.house.Fatal(err)
 	}
@@ -381,14 +385,14 @@ func (w *walk) sweep() {
 			swept = run(w.house, commands.SweepQueue{Queue: q.Queue, Number: q.Number})
 		}
 	}
-	expired, err := w.views.ExpiredSubscriptions(context.Background(), 1000)
+	expired, err := w.views.ExpiredSubscriptions(context.Background(), projections.SweepLook[domain.QueueID]{By: by, Most: 1000})
 	if err != nil {
 		w.house.Fatal(err)
 	}
 	for queue, ids := range expired {
 		run(w.house, commands.SweepSubscriptions{Queue: queue, IDs: ids})
 	}
-	due, err := w.views.DueTasks(context.Background(), 1000)
+	due, err := w.views.DueTasks(context.Background(), projections.SweepLook[string]{By: by, Most: 1000})
 	if err != nil {
 		w.house.Fatal(err)
 	}

@@ -241,16 +241,22 @@ WHERE s.project = $2 AND s.queue = $3 AND s.id = $4 AND s.expires_at > coalesce(
 	return s, true, nil
 }
 
-// ExpiredSubscriptions lists subscriptions that have expired, by their queues; at most so
-// many.
-func (v *Views) ExpiredSubscriptions(ctx context.Context, most int) (map[domain.QueueID][]domain.SubscriptionID, error) {
+// ExpiredSubscriptions lists subscriptions that have expired, by their queues.
+func (v *Views) ExpiredSubscriptions(ctx context.Context, l SweepLook[domain.QueueID]) (
+	map[domain.QueueID][]domain.SubscriptionID, error,
+) {
 	ctx, cancel := within(ctx)
 	defer cancel()
+	projects, names := make([]string, len(l.Except)), make([]string, len(l.Except))
+	for i, queue := range l.Except {
+		projects[i], names[i] = queue.Project, queue.Name
+	}
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT s.project, s.queue, s.id
 FROM subscriptions s
-WHERE s.expires_at <= coalesce($1::timestamptz, statement_timestamp())
-ORDER BY s.expires_at LIMIT $2`, v.now(), most)
+WHERE s.expires_at <= $1 AND NOT EXISTS (
+    SELECT FROM unnest($3::text[], $4::text[]) AS e (project, queue) WHERE e.project = s.project AND e.queue = s.queue)
+ORDER BY s.expires_at LIMIT $2`, l.By, l.Most, pgarray.Texts(projects), pgarray.Texts(names))
 	expired := map[domain.QueueID][]domain.SubscriptionID{}
 	err = pgrows.Each("list expired subscriptions", rows, err, func() error {
 		var queue domain.QueueID

@@ -173,26 +173,44 @@ type SweepableQueue struct {
 	Number int64
 }
 
-// Sweepable lists queues with messages that have expired, claims that ended some time
-// ago, or rows that a purge or a deletion has left; at most so many.
-func (v *Views) Sweepable(ctx context.Context, most int) ([]SweepableQueue, error) {
+// SweepLook is a look for what time has ended.
+type SweepLook[K any] struct {
+	By     time.Time // ended up to this moment
+	Except []K       // whatever it is that is swept together is not looked for of these
+	Most   int       // to be listed
+}
+
+// Clock is the time by which looks for what can be swept go.
+func (v *Views) Clock(ctx context.Context) (now time.Time, err error) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	if err = v.DB.QueryRowContext(ctx, `SELECT coalesce($1::timestamptz, statement_timestamp())`, v.now()).Scan(&now); err != nil {
+		return now, fmt.Errorf("ask for the time: %w", err)
+	}
+	return now, nil
+}
+
+// Sweepable lists queues, but for some by their numbers, with messages that have expired, claims
+// that ended some time before, or rows that a purge or a deletion has left.
+func (v *Views) Sweepable(ctx context.Context, l SweepLook[int64]) ([]SweepableQueue, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT q.project, q.name, q.number
 FROM (
     (SELECT m.queue FROM messages m
-        WHERE m.ttl >= 0 AND m.expires_at <= coalesce($1::timestamptz, statement_timestamp())
+        WHERE m.ttl >= 0 AND m.expires_at <= $1 AND m.queue <> ALL ($5::bigint[])
         ORDER BY m.expires_at LIMIT $3)
     UNION
-    (SELECT q.number FROM queues q WHERE q.deleted OR q.purged > q.swept ORDER BY q.number LIMIT $3)
+    (SELECT q.number FROM queues q WHERE (q.deleted OR q.purged > q.swept) AND q.number <> ALL ($5::bigint[])
+        ORDER BY q.number LIMIT $3)
     UNION
     (SELECT c.queue FROM claims c
-        WHERE c.ttl >= 0 AND c.ends_at <= coalesce($1::timestamptz, statement_timestamp()) - make_interval(secs => $2)
+        WHERE c.ttl >= 0 AND c.ends_at <= $1::timestamptz - make_interval(secs => $2) AND c.queue <> ALL ($5::bigint[])
         ORDER BY c.ends_at LIMIT $3)
 ) AS s (number)
 JOIN queues q USING (number)
-LIMIT $4`, v.now(), claimRest, 10*maxSwept, most)
+LIMIT $4`, l.By, claimRest, 10*maxSwept, l.Most, pgarray.BigInts(l.Except))
 	return pgrows.Collect("list what can be swept", rows, err, func(q *SweepableQueue) error {
 		return rows.Scan(&q.Queue.Project, &q.Queue.Name, &q.Number)
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/pgarray"
 	"nabu/internal/pgrows"
 )
 
@@ -225,21 +226,21 @@ ORDER BY t.created_at DESC, t.id DESC`,
 		})
 }
 
-// DueTasks lists tasks that have something to sweep, by their owners, at most so many: those
-// that are past their deadline and those that have expired.
-func (v *Views) DueTasks(ctx context.Context, most int) (map[string][]domain.TaskID, error) {
+// DueTasks lists tasks that have something to sweep, by their owners: those that are
+// past their deadline and those that have expired.
+func (v *Views) DueTasks(ctx context.Context, l SweepLook[string]) (map[string][]domain.TaskID, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT due.owner, due.id
-FROM (SELECT coalesce($1::timestamptz, statement_timestamp()) AS now) AS at
-CROSS JOIN LATERAL (
-    (SELECT t.owner, t.id, t.deadline AS since FROM tasks t WHERE t.deadline <= at.now ORDER BY t.deadline LIMIT $2)
+FROM (
+    (SELECT t.owner, t.id, t.deadline AS since FROM tasks t
+    WHERE t.deadline <= $1 AND t.owner <> ALL ($3::text[]) ORDER BY t.deadline LIMIT $2)
     UNION ALL
     (SELECT t.owner, t.id, t.expires_at FROM tasks t
-    WHERE t.expires_at > '-infinity' AND t.expires_at <= at.now ORDER BY t.expires_at LIMIT $2)
+    WHERE t.expires_at > '-infinity' AND t.expires_at <= $1 AND t.owner <> ALL ($3::text[]) ORDER BY t.expires_at LIMIT $2)
 ) AS due
-ORDER BY due.since LIMIT $2`, v.now(), most)
+ORDER BY due.since LIMIT $2`, l.By, l.Most, pgarray.Texts(l.Except))
 	return idsByProject("list due tasks", rows, err)
 }
 

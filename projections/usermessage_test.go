@@ -57,7 +57,11 @@ func (w *walk) tell(id domain.UserMessageID) {
 // untell deletes a user message, and takes away those that are not guaranteed any more.
 func (w *walk) untell(id domain.UserMessageID) {
 	_, _ = commands.Run(w.request(), w.executor, commands.DeleteUserMessage{ID: id, Project: w.project})
-	expired, err := w.views.ExpiredUserMessages(context.Background(), 2)
+	by, err := w.views.Clock(context.Background())
+	if err != nil {
+		w.house.Fatal(err)
+	}
+	expired, err := w.views.ExpiredUserMessages(context.Background(), projections.SweepLook[string]{By: by, Most: 2})
 	if err != nil {
 		w.house.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"nabu/domain"
+	"nabu/internal/pgarray"
 	"nabu/internal/pgrows"
 )
 
@@ -157,13 +158,13 @@ WHERE m.id = $1 AND NOT m.deleted AND ($2 OR m.project = $3)`, id, all, project)
 }
 
 // ExpiredUserMessages lists user messages that are not guaranteed any more, by their
-// projects, at most so many. Those that were deleted are among them.
-func (v *Views) ExpiredUserMessages(ctx context.Context, most int) (map[string][]domain.UserMessageID, error) {
+// projects. Those that were deleted are among them.
+func (v *Views) ExpiredUserMessages(ctx context.Context, l SweepLook[string]) (map[string][]domain.UserMessageID, error) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	rows, err := v.DB.QueryContext(ctx, `
 SELECT m.project, m.id FROM user_messages m
-WHERE m.expires_at < coalesce($1::timestamptz, statement_timestamp()) ORDER BY m.expires_at LIMIT $2`, v.now(), most)
+WHERE m.expires_at < $1 AND m.project <> ALL ($3::text[]) ORDER BY m.expires_at LIMIT $2`, l.By, l.Most, pgarray.Texts(l.Except))
 	return idsByProject("list expired user messages", rows, err)
 }
 

@@ -24,6 +24,7 @@ type strickenLoader struct {
 	mu       sync.Mutex
 	stricken []int64
 	tried    int
+	project  string // whose user messages cannot be swept
 }
 
 var errStricken = errors.New("the rows of the queue are damaged")
@@ -42,6 +43,15 @@ func (l *strickenLoader) Sweeps(ctx context.Context, tx eventstore.Tx, numbers [
 		return nil, errStricken
 	}
 	return l.Loader.Sweeps(ctx, tx, numbers, at)
+}
+
+func (l *strickenLoader) UserMessages(ctx context.Context, tx eventstore.Tx, refs []domain.UserMessageRef) (
+	map[domain.UserMessageRef]eventstore.Versioned[domain.UserMessage], error,
+) {
+	if slices.ContainsFunc(refs, func(r domain.UserMessageRef) bool { return r.Project == l.project }) {
+		return nil, errStricken
+	}
+	return l.Loader.UserMessages(ctx, tx, refs)
 }
 
 // newStrickenHouse is a house of whose queues some cannot be swept, once they are named.
@@ -153,5 +163,58 @@ func TestACountThatCouldNotBeMovedOnIsTriedAgain(t *testing.T) {
 	h.sweep()
 	if after := h.events(); after != before {
 		t.Errorf("another sweep recorded %d events", after-before)
+	}
+}
+
+// TestManyThatCannotBeSweptHideNoOthers: a queue with more expired messages than a look walks over,
+// and a project with more user messages than a look lists.
+func TestManyThatCannotBeSweptHideNoOthers(t *testing.T) {
+	t.Parallel()
+	h, loader := newStrickenHouse(t)
+	h.post("a", 2500, 100)
+	tell := func(project string, n int) {
+		for range n {
+			run(h, commands.RecordUserMessage{
+				Message: domain.NewUserMessage{Project: project, ID: uuid.New(), Action: "001"}, Rules: domain.DefaultUserMessageRules(),
+			})
+		}
+	}
+	tell("stricken", 201)
+	h.advance(time.Second)
+	tell("p", 1)
+	h.post("b", 10, 101)
+	h.advance(31 * 24 * time.Hour)
+	loader.strike(h.number("a"))
+	loader.project = "stricken"
+	if err := h.sweeper.Sweep(t.Context()); err == nil {
+		t.Error("the sweep tells of no failure")
+	}
+	if _, messages, _, _ := h.rows(); messages != 2500 {
+		t.Errorf("%d messages are left, of which 2500 cannot be swept", messages)
+	}
+	if n := h.userMessages(); n != 201 {
+		t.Errorf("%d user messages are left, of which 201 cannot be swept", n)
+	}
+}
+
+// TestWhatCannotBeSweptIsLeftAloneForAWhile, and the rest is not.
+func TestWhatCannotBeSweptIsLeftAloneForAWhile(t *testing.T) {
+	t.Parallel()
+	h, loader := newStrickenHouse(t)
+	h.sweeper.Backoff = time.Hour
+	h.post("a", 1000, 100)
+	h.advance(101 * time.Second)
+	loader.strike(h.number("a"))
+	if err := h.sweeper.Sweep(t.Context()); err == nil {
+		t.Error("the sweep tells of no failure")
+	}
+	h.post("b", 1, 100)
+	h.advance(101 * time.Second)
+	h.sweep()
+	if loader.tried != 2 {
+		t.Errorf("what cannot be swept was tried in %d batches", loader.tried)
+	}
+	if _, messages, _, _ := h.rows(); messages != 1000 {
+		t.Errorf("%d messages are left, of which 1000 cannot be swept", messages)
 	}
 }

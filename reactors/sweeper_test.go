@@ -60,6 +60,7 @@ func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
 		}
 	})
 	h.sweeper = reactors.NewSweeper(h.executor, h.views, slog.New(slog.DiscardHandler))
+	h.sweeper.Backoff = 0
 	return h
 }
 
@@ -245,7 +246,7 @@ func TestWhatADeletedQueueGotIsForgotten(t *testing.T) {
 	for range 2 {
 		h.sweep()
 	}
-	if !slices.Equal(views.counted, []domain.QueueID{queue("kept")}) {
+	if !slices.Equal(slices.Compact(views.counted), []domain.QueueID{queue("kept")}) {
 		t.Errorf("the counts of %v were moved on", views.counted)
 	}
 }

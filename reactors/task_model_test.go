@@ -313,7 +313,7 @@ func (w *taskWalk) waitForTheEnd() {
 	}
 	w.advance(49 * time.Hour)
 	w.sweep()
-	due, err := w.views.DueTasks(context.Background(), 10)
+	due, err := w.views.DueTasks(context.Background(), projections.SweepLook[string]{By: w.views.Now(), Most: 10})
 	if err != nil || len(due) > 0 {
 		w.rt.Fatalf("left to the sweeper: %v, %v", due, err)
 	}
