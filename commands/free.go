@@ -13,6 +13,7 @@ import (
 type freeState struct {
 	domain.FreeMessages
 	ahead *ahead // while more is being loaded; nil: nothing is
+	room  int    // for so many messages at least
 }
 
 // knownAt tells whether nothing else has become free by itself up to a time.

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"maps"
 	"time"
 
 	"nabu/domain"
@@ -12,6 +13,7 @@ import (
 type hotQueue struct {
 	free *freeState // nil: unknown
 	held map[domain.MessageID]domain.Message
+	room int // of held: for so many at least
 }
 
 // Bounds of what is remembered: of one queue, and of all.
@@ -37,13 +39,22 @@ func (h *hotQueue) size() (messages, bytes int) {
 	return messages, bytes
 }
 
-// shrink gives up the room of messages where none are left: nothing else counts that.
+// shrink gives up room for messages of which few are left: nothing else counts that.
 func (h *hotQueue) shrink() {
-	if h.free != nil && len(h.free.Messages) == 0 {
-		h.free.Messages = nil
+	if f := h.free; f != nil {
+		f.room = max(f.room, len(f.Messages))
+		if len(f.Messages) <= f.room/4 {
+			f.Messages = append([]domain.Message(nil), f.Messages...)
+			f.room = len(f.Messages)
+		}
 	}
-	if len(h.held) == 0 {
-		h.held = nil
+	if h.room = max(h.room, len(h.held)); len(h.held) <= h.room/4 {
+		var left map[domain.MessageID]domain.Message
+		if len(h.held) > 0 {
+			left = make(map[domain.MessageID]domain.Message, len(h.held))
+			maps.Copy(left, h.held)
+		}
+		h.held, h.room = left, len(left)
 	}
 }
 
@@ -61,7 +72,7 @@ func (s *State) hot(queue domain.QueueID) *hotQueue {
 func (s *State) hold(queue domain.QueueID, e domain.MessagesClaimed, taken []domain.Message) {
 	h := s.hot(queue)
 	if h.held == nil || len(h.held)+len(taken) > maxHotHeld {
-		h.held = make(map[domain.MessageID]domain.Message, len(taken))
+		h.held, h.room = make(map[domain.MessageID]domain.Message, len(taken)), 0
 	}
 	life := domain.ClaimLife{TTL: e.TTL, Grace: e.Grace}
 	for _, m := range taken {
@@ -72,6 +83,7 @@ func (s *State) hold(queue domain.QueueID, e domain.MessagesClaimed, taken []dom
 		m.Body = ""
 		h.held[m.ID] = m
 	}
+	h.room = max(h.room, len(h.held))
 }
 
 // loosen forgets messages that are held otherwise now, or not at all.

@@ -115,7 +115,7 @@ func (w *work) loadMessages(needs domain.MessageNeeds, load func() (domain.Loade
 func (s *State) take(loaded domain.LoadedMessages) {
 	s.messages, s.live, s.claims = loaded.Named, loaded.Live, loaded.Claims
 	for id, found := range loaded.Free {
-		s.hot(id).free = &freeState{FreeMessages: found}
+		s.hot(id).free = &freeState{FreeMessages: found, room: len(found.Messages)}
 	}
 }
 

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -43,25 +44,48 @@ func TestWhatIsRememberedOfMessagesIsBoundedAsQueuesAre(t *testing.T) {
 	}
 }
 
-// TestADrainedQueueTakesNoRoom: there may be as many of them as there are queues.
+// TestADrainedQueueTakesNoRoom, nor does one that was drained but for a message: there may be as many
+// of them as there are queues.
 func TestADrainedQueueTakesNoRoom(t *testing.T) {
+	const queues = 1000
 	m := newMemory()
-	id := domain.QueueID{Project: "p1", Name: "drained"}
-	free := make([]domain.Message, 200)
-	held := map[domain.MessageID]domain.Message{}
-	var gone domain.MessagesDeleted
-	for i := range free {
-		free[i] = domain.Message{ID: uuid.New(), Place: domain.PlaceOf(1, i)}
-		held[free[i].ID] = free[i]
-		gone.Messages = append(gone.Messages, domain.DeletedMessage{ID: free[i].ID, Place: free[i].Place})
+	before := heap()
+	for q := range queues {
+		id := domain.QueueID{Project: "p1", Name: strconv.Itoa(q)}
+		free := make([]domain.Message, 220)
+		for i := range free {
+			free[i] = domain.Message{ID: uuid.New(), Place: domain.PlaceOf(1, i)}
+		}
+		s := newState(Config{})
+		s.queues[id] = queueState{}
+		s.take(domain.LoadedMessages{Free: map[domain.QueueID]domain.FreeMessages{id: {Messages: free}}})
+		claimed := domain.MessagesClaimed{Claim: uuid.New(), TTL: 60}
+		var gone domain.MessagesDeleted
+		for i, message := range free {
+			if i < len(free)-1 {
+				claimed.Messages = append(claimed.Messages, domain.ClaimedMessage{ID: message.ID, Place: message.Place})
+			}
+			if 0 < i && i < len(free)-1-q%2 { // and of every other queue one stays that is held
+				gone.Messages = append(gone.Messages, domain.DeletedMessage{ID: message.ID, Place: message.Place})
+			}
+		}
+		for i, e := range []domain.Event{claimed, gone} {
+			s.recordFree(id, int64(i+2), e)
+			s.recordMessages(id, e)
+		}
+		m.install(s, eventstore.Head{Position: 3})
 	}
-	s := newState(Config{})
-	s.queues[id] = queueState{}
-	s.hots[id] = &hotQueue{free: &freeState{FreeMessages: domain.FreeMessages{Messages: free}}, held: held}
-	s.recordFree(id, 2, gone)
-	s.recordMessages(id, gone)
-	m.install(s, eventstore.Head{Position: 2})
-	if h := m.hots[id]; h.free.Messages != nil || h.held != nil { // an empty one still has its room
-		t.Errorf("room is kept for free messages: %v, for held ones: %v", h.free.Messages != nil, h.held != nil)
+	if each := (heap() - before) / queues; each > 8<<10 {
+		t.Errorf("%d bytes are kept for each of %d queues with one free and at most two held messages", each, queues)
 	}
+	runtime.KeepAlive(m)
+}
+
+// heap is what is in use of it.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
 }
