@@ -21,7 +21,8 @@ import (
 type work struct {
 	commands []*pending
 	bytes    int
-	// complete: this is another try. No command is added, and it goes the long way.
+	// complete: this is another try, or was left out of the last batch. No command is added, and it
+	// goes the long way.
 	complete bool
 	// Of the last try: what was decided, and on what.
 	state *State
@@ -32,7 +33,8 @@ type work struct {
 
 // carryOut brings commands into the ledger and answers their callers. If the
 // database refuses the data, the batch is decided again in halves, until the one
-// bad command stands alone. After any other failure it is tried whole once more.
+// bad command stands alone. After any other failure it is tried whole once more, or, if it may
+// be that what no client waits for has failed, that by itself and behind the rest.
 func (e *Executor) carryOut(w *work) {
 	began := time.Now()
 	way, err := e.try(w)
@@ -40,6 +42,11 @@ func (e *Executor) carryOut(w *work) {
 		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "error", err)
 		w.complete = true
 		e.freeLock(err)
+		if clients, housework := w.apart(); housework != nil {
+			e.carryOut(clients)
+			e.carryOut(housework)
+			return
+		}
 		way, err = e.try(w)
 	}
 	if e.Observe != nil {
@@ -79,6 +86,23 @@ func (e *Executor) carryOut(w *work) {
 			e.reply(p, answer)
 		}
 	}
+}
+
+// apart are the commands for which clients wait, and the others, each to be tried again. housework is
+// nil where that does not help: all are of one sort, or the batch may have been committed.
+func (w *work) apart() (clients, housework *work) {
+	clients, housework = &work{complete: true}, &work{complete: true}
+	for _, p := range w.commands {
+		its := clients
+		if p.needs.Housework {
+			its = housework
+		}
+		its.commands = append(its.commands, p)
+	}
+	if w.uncertain || len(clients.commands) == 0 || len(housework.commands) == 0 {
+		return nil, nil
+	}
+	return clients, housework
 }
 
 // posted counts the messages that the batch has posted, unless it failed.

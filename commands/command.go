@@ -59,8 +59,12 @@ type Needs struct {
 	// Dispatches are the rules by which external events of the servers are posted to their
 	// hosts; nil: none are.
 	Dispatches *domain.EventRules
-	Rank       Rank
-	Size       int // bytes the command adds to its batch, roughly
+	// Unsettles: it changes what claims and pops of its queue may take, or where they move it.
+	Unsettles bool
+	// Housework: no client waits for it.
+	Housework bool
+	Rank      Rank
+	Size      int // bytes the command adds to its batch, roughly
 	// Timeless: the decision does not look at the moment's time, so it may be made
 	// before the batch's time is known.
 	Timeless bool

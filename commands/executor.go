@@ -124,10 +124,12 @@ type Executor struct {
 	conn   *sql.Conn
 	tx     eventstore.Tx // conn, or a way to have what all batches need prepared
 	memory *memory
-	scout  scout
-	clock  clock
-	alone  bool  // nobody else wrote between the last two batches, as far as is known
-	past   int64 // the first position the ledger has no room for; 0: unknown
+	// postponed are claims and pops that the last batch has left out.
+	postponed []*pending
+	scout     scout
+	clock     clock
+	alone     bool  // nobody else wrote between the last two batches, as far as is known
+	past      int64 // the first position the ledger has no room for; 0: unknown
 	// extendAfter: not before this time is the ledger extended again.
 	extendAfter time.Time
 }
@@ -304,6 +306,10 @@ func (e *Executor) loop() {
 		if len(w.commands) > 0 {
 			e.carryOut(w)
 		}
+		if late := e.postponed; late != nil {
+			e.postponed = nil
+			e.carryOut(&work{commands: late, complete: true})
+		}
 		own.keep(len(e.line) > 0)
 	}
 }
@@ -318,6 +324,34 @@ func (e *Executor) gather(w *work) {
 		e.take(w, p)
 	}
 	slices.SortStableFunc(w.commands, func(a, b *pending) int { return cmp.Compare(a.needs.Rank, b.needs.Rank) })
+	e.postpone(w)
+}
+
+// postpone leaves out claims and pops of queues whose rules the batch changes, and all of them when
+// it destroys keys: what they need is loaded by the rules that were. They are a batch by themselves
+// right behind this one, so nobody can hold them up.
+func (e *Executor) postpone(w *work) {
+	all, queues := false, map[domain.QueueID]bool(nil)
+	for _, p := range w.commands {
+		all = all || p.needs.Keys
+		if p.needs.Unsettles {
+			if queues == nil {
+				queues = map[domain.QueueID]bool{}
+			}
+			queues[p.needs.Queue] = true
+		}
+	}
+	if !all && queues == nil {
+		return
+	}
+	w.commands = slices.DeleteFunc(w.commands, func(p *pending) bool {
+		late := p.needs.Free > 0 && (all || queues[p.needs.Queue])
+		if late {
+			w.bytes -= p.needs.Size
+			e.postponed = append(e.postponed, p)
+		}
+		return late
+	})
 }
 
 // take adds the command that is next in line. One whose caller has left is dropped.

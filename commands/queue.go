@@ -11,7 +11,7 @@ type CreateQueue struct {
 
 // Needs: the queue.
 func (c CreateQueue) Needs() Needs {
-	return Needs{Queue: c.Queue, Rank: Adds, Size: c.Metadata.Size()}
+	return Needs{Queue: c.Queue, Unsettles: true, Rank: Adds, Size: c.Metadata.Size()}
 }
 
 // Decide makes the queue unless it is there.
@@ -33,7 +33,7 @@ func (c ChangeQueue) Needs() Needs {
 	for _, change := range c.Patch {
 		size += len(change.Key) + len(change.Value)
 	}
-	return Needs{Queue: c.Queue, Rank: Adds, Size: size}
+	return Needs{Queue: c.Queue, Unsettles: true, Rank: Adds, Size: size}
 }
 
 const typicalMetadata = 1 << 10

@@ -100,7 +100,11 @@ type SweepSubscriptions struct {
 }
 
 // Needs: the subscriptions.
-func (c SweepSubscriptions) Needs() Needs { return needsSubscriptions(c.Queue, Frees, c.IDs...) }
+func (c SweepSubscriptions) Needs() Needs {
+	needs := needsSubscriptions(c.Queue, Frees, c.IDs...)
+	needs.Housework = true
+	return needs
+}
 
 // Decide sweeps those that have expired.
 func (c SweepSubscriptions) Decide(s *State, at domain.Moment) (swept bool, events []domain.Event, err error) {

@@ -16,7 +16,7 @@ type SweepQueue struct {
 
 // Needs: what can be swept.
 func (c SweepQueue) Needs() Needs {
-	return Needs{Queue: c.Queue, Sweep: c.Number, Rank: Frees, Size: sweepSize}
+	return Needs{Queue: c.Queue, Sweep: c.Number, Housework: true, Rank: Frees, Size: sweepSize}
 }
 
 // sweepSize is what a sweep costs its batch: a good part, so that few share one.

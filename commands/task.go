@@ -80,7 +80,7 @@ type SweepTasks struct {
 
 // Needs: the tasks.
 func (c SweepTasks) Needs() Needs {
-	return Needs{Tasks: c.IDs, Tells: &c.Rules, Rank: Frees, Size: 3 * rowSize * len(c.IDs)}
+	return Needs{Tasks: c.IDs, Tells: &c.Rules, Housework: true, Rank: Frees, Size: 3 * rowSize * len(c.IDs)}
 }
 
 // Decide sweeps those that it is time for.
@@ -102,7 +102,8 @@ type SweepLostTasks struct {
 // Needs: the messages, and by them the tasks.
 func (c SweepLostTasks) Needs() Needs {
 	return Needs{
-		Queue: c.Queue, Messages: c.Messages, Tells: &c.Rules, Rank: Frees, Size: 3 * rowSize * len(c.Messages),
+		Queue: c.Queue, Messages: c.Messages, Tells: &c.Rules,
+		Housework: true, Rank: Frees, Size: 3 * rowSize * len(c.Messages),
 	}
 }
 

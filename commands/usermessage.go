@@ -67,7 +67,7 @@ type SweepUserMessages struct {
 
 // Needs: the messages.
 func (c SweepUserMessages) Needs() Needs {
-	needs := Needs{Rank: Frees, Size: rowSize * len(c.IDs)}
+	needs := Needs{Housework: true, Rank: Frees, Size: rowSize * len(c.IDs)}
 	for _, id := range c.IDs {
 		needs.UserMessages = append(needs.UserMessages, domain.UserMessageRef{Project: c.Project, ID: id})
 	}
