@@ -147,6 +147,20 @@ func (s *Sender) Send(ctx context.Context, c Call) Result {
 	return Result{Outcome: Dropped, Error: fmt.Sprintf("redirected more than %d times", maxRedirects)}
 }
 
+// escapeQuery escapes what may not stand in a query as it is, and nothing that may: net/url does so with
+// paths alone, and a space would end the address in the request's first line.
+func escapeQuery(query string) string {
+	var escaped strings.Builder
+	for _, c := range []byte(query) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			fmt.Fprintf(&escaped, "%%%02X", c)
+		} else {
+			escaped.WriteByte(c)
+		}
+	}
+	return escaped.String()
+}
+
 // post makes one request, and tells where it is sent on to, if it is. Go's own client
 // would follow some redirects with a GET, which delivers nothing.
 func (s *Sender) post(ctx context.Context, to *url.URL, c Call) (Result, *url.URL) {
@@ -156,7 +170,9 @@ func (s *Sender) post(ctx context.Context, to *url.URL, c Call) (Result, *url.UR
 	if err := outbound.CheckHost(to.Hostname()); err != nil {
 		return refused(err), nil
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(string(c.Body)))
+	at := *to
+	at.RawQuery = escapeQuery(to.RawQuery)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), strings.NewReader(string(c.Body)))
 	if err != nil {
 		return refused(fmt.Errorf("%w: the URL cannot be read", ErrRefused)), nil
 	}

@@ -207,6 +207,26 @@ func TestASameHostRedirectIsPosted(t *testing.T) {
 	}
 }
 
+// TestAddressesAreEscaped where they were not, and left alone where they were.
+func TestAddressesAreEscaped(t *testing.T) {
+	seen := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.RequestURI }))
+	defer server.Close()
+	for address, want := range map[string]string{
+		"/p é?x=é y HTTP/1.1": "/p%20%C3%A9?x=%C3%A9%20y%20HTTP/1.1",
+		"/p%2Fq?x=%20+%zz&y":  "/p%2Fq?x=%20+%zz&y",
+		`/?a="b"&c=[1],~'(d)`: `/?a=%22b%22&c=[1],~'(d)`,
+	} {
+		if result := here(t).Send(t.Context(), Call{URL: server.URL + address, Body: []byte(`1`)}); result.Outcome != Delivered {
+			t.Errorf("%s: %+v", address, result)
+			continue
+		}
+		if got := <-seen; got != want {
+			t.Errorf("%s was called as %s, want %s", address, got, want)
+		}
+	}
+}
+
 // TestHeaders: a subscriber sets what it likes, but not how or where the request goes,
 // nor what nabu says of itself.
 func TestHeaders(t *testing.T) {
