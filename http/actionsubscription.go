@@ -82,6 +82,7 @@ func (o *order) listSubscriptions() (status int, err error) {
 			return 0, err
 		}
 		page = append(page, stored...)
+		page = page[:min(len(page), list.Limit)]
 	}
 	o.out = append(o.out, `{"subscriptions":[`...)
 	for i, its := range page {

@@ -162,7 +162,8 @@ func clientID(sent string, any bool) (id string, valid bool) {
 	if id, valid := looseUUID(sent); valid {
 		return id.String(), true
 	}
-	return sent, any && len(sent) >= 10 && len(sent) <= 36 && utf8.ValidString(sent)
+	n := utf8.RuneCountInString(sent)
+	return sent, any && n >= 10 && n <= 36 && utf8.ValidString(sent)
 }
 
 // isPlainUUID tells whether a text is a UUID in lower case with dashes.

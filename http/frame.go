@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"nabu/domain"
 )
@@ -128,6 +129,9 @@ func (f frame) header() (http.Header, error) {
 		}
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return nil, domain.Errorf(domain.Malformed, "header %s must not hold control characters", name)
+		}
+		if strings.ContainsRune(text, utf8.RuneError) { // it stands for any half: two projects would be one
+			return nil, domain.Errorf(domain.Malformed, "header %s must not hold half of a surrogate pair, nor U+FFFD", name)
 		}
 		header[http.CanonicalHeaderKey(name)] = []string{text}
 	}

@@ -50,6 +50,19 @@ func TestWebSocketSubscriptions(t *testing.T) {
 		w.ask("subscription_create", `{"queue_name": "q", "subscriber": "http://a"}`, 201)
 		w.ask("queue_purge", `{"queue_name": "q"}`, 204)
 		w.ask("subscription_list", `{"queue_name": "q"}`, 200).is(`{"subscriptions": []}`)
+
+		var own struct {
+			ID string `json:"subscription_id"`
+		}
+		w.ask("subscription_create", `{"queue_name": "q", "subscriber": "http://a"}`, 201).into(&made)
+		w.ask("subscription_create", `{"queue_name": "q"}`, 201).into(&own)
+		var page struct{ Subscriptions []struct{ ID string } }
+		for _, at := range []struct{ marker, next string }{{"", own.ID}, {own.ID, made.ID}} {
+			w.ask("subscription_list", `{"queue_name": "q", "limit": 1, "marker": "`+at.marker+`"}`, 200).into(&page)
+			if its := page.Subscriptions; len(its) != 1 || its[0].ID != at.next {
+				t.Errorf("behind %q: %v, want %s alone", at.marker, its, at.next)
+			}
+		}
 	})
 }
 

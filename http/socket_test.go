@@ -43,13 +43,14 @@ func TestWebSocketRefusesFrames(t *testing.T) {
 		`{"action": 5}`:                          {`{"action": 5, "body": {}, "headers": {}, "api": "v2"}`, "not a valid action"},
 		`{"action": "queue_list"}`:               {`{"action": "queue_list", "body": {}, "headers": {}, "api": "v2"}`, "headers must have Client-Id"},
 		`{"action": "queue_list", "headers": 5}`: {`{"action": "queue_list", "body": {}, "headers": {}, "api": "v2"}`, "headers must be a map"},
-		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `"}}`:                           {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `"}, "api": "v2"}`, "headers must have X-Project-Id"},
-		`{"action": "queue_list", "headers": {"Client-ID": 5, "X-Project-ID": "p1"}}`:                  {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": 5, "X-Project-ID": "p1"}, "api": "v2"}`, "headers must have Client-Id"},
-		`{"action": "queue_list", "headers": {"Client-ID": "me", "X-Project-ID": "p1"}}`:               {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "me", "X-Project-ID": "p1"}, "api": "v2"}`, "must be a UUID"},
-		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `", "X-Project-ID": ""}}`:       {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `", "X-Project-ID": ""}, "api": "v2"}`, "must not be empty"},
-		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `", "X-Project-ID": "\u0000"}}`: {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `", "X-Project-ID": "\u0000"}, "api": "v2"}`, "control characters"},
-		`{"action": "queue_create", "headers": {` + oursAndP1 + `}}`:                                   {`{"action": "queue_create", "body": {}, "headers": {` + oursAndP1 + `}, "api": "v2"}`, "body must have queue_name"},
-		`{"action": "queue_create", "headers": {` + oursAndP1 + `}, "body": null}`:                     {`{"action": "queue_create", "body": null, "headers": {` + oursAndP1 + `}, "api": "v2"}`, "body must be a map"},
+		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `"}}`:                            {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `"}, "api": "v2"}`, "headers must have X-Project-Id"},
+		`{"action": "queue_list", "headers": {"Client-ID": 5, "X-Project-ID": "p1"}}`:                   {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": 5, "X-Project-ID": "p1"}, "api": "v2"}`, "headers must have Client-Id"},
+		`{"action": "queue_list", "headers": {"Client-ID": "me", "X-Project-ID": "p1"}}`:                {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "me", "X-Project-ID": "p1"}, "api": "v2"}`, "must be a UUID"},
+		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `", "X-Project-ID": ""}}`:        {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `", "X-Project-ID": ""}, "api": "v2"}`, "must not be empty"},
+		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `", "X-Project-ID": "\u0000"}}`:  {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `", "X-Project-ID": "\u0000"}, "api": "v2"}`, "control characters"},
+		`{"action": "queue_list", "headers": {"Client-ID": "` + ours + `", "X-Project-ID": "a\ud800"}}`: {`{"action": "queue_list", "body": {}, "headers": {"Client-ID": "` + ours + `", "X-Project-ID": "a\ud800"}, "api": "v2"}`, "half of a surrogate pair"},
+		`{"action": "queue_create", "headers": {` + oursAndP1 + `}}`:                                    {`{"action": "queue_create", "body": {}, "headers": {` + oursAndP1 + `}, "api": "v2"}`, "body must have queue_name"},
+		`{"action": "queue_create", "headers": {` + oursAndP1 + `}, "body": null}`:                      {`{"action": "queue_create", "body": null, "headers": {` + oursAndP1 + `}, "api": "v2"}`, "body must be a map"},
 	} {
 		w.send(frame)
 		w.receive().refusesFrame(400, want[0], want[1])

@@ -190,7 +190,7 @@ func TestAnyClientID(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(cfg *Config) { cfg.AnyClientID = true })
 	for id, status := range map[string]int{
-		"uid=jim,ou=people": 200, "ten-letter": 200, "too-short": 400, strings.Repeat("x", 36): 200, strings.Repeat("x", 37): 400, "\xff\xfe\xfd\xfc\xff\xfe\xfd\xfc\xff\xfe": 400,
+		"uid=jim,ou=people": 200, "ten-letter": 200, "too-short": 400, strings.Repeat("x", 36): 200, strings.Repeat("x", 37): 400, strings.Repeat("é", 36): 200, strings.Repeat("é", 9): 400, "\xff\xfe\xfd\xfc\xff\xfe\xfd\xfc\xff\xfe": 400,
 	} {
 		a.call("GET", "/v2/queues", ``, status, "Client-ID", id)
 	}
