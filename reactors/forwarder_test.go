@@ -280,7 +280,13 @@ func TestAServiceThatIsNotThere(t *testing.T) {
 	server := h.assignServer()
 	h.tell("req-1", server, "a")
 	tries := 0
-	h.forwards(http.NotFoundHandler(), func(f *reactors.ForwarderConfig) {
+	service := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		if tries > 3 { // before that, something else is at its address
+			_, _ = io.WriteString(w, `{"itemNotFound": {"code": 404, "message": "No instances found for any event"}}`)
+		}
+	})
+	h.forwards(service, func(f *reactors.ForwarderConfig) {
 		real := f.Service
 		f.Service = tellerFunc(func(ctx context.Context, told compute.Told) (compute.Answer, error) {
 			if tries++; tries < 3 {
@@ -290,7 +296,7 @@ func TestAServiceThatIsNotThere(t *testing.T) {
 			return real.Tell(ctx, told)
 		})
 	})
-	if diff := cmp.Diff([]string{"404  0"}, h.untilOutcomes(1)); diff != "" || tries != 3 {
+	if diff := cmp.Diff([]string{"404  0"}, h.untilOutcomes(1)); diff != "" || tries != 4 {
 		t.Errorf("after %d tries (-want +got):\n%s", tries, diff)
 	}
 }

@@ -37,7 +37,7 @@ var computeSettings = []setting{
 		help:  "where clients reach the Compute API, for its links; empty: the address that they asked",
 		field: func(c *config) any { return &c.Computes.PublicEndpoint },
 	}, {
-		key: "compute_upstream", rule: webURL,
+		key: "compute_upstream", rule: upstreamURL,
 		help:  "compute service that gets every request under /compute but those about external events; empty: there is none",
 		field: func(c *config) any { return &c.Computes.Upstream },
 	}, {
@@ -49,7 +49,7 @@ var computeSettings = []setting{
 		help:  "record a user message for each volume whose external event is rejected",
 		field: func(c *config) any { return &c.Computes.EventsToMessages },
 	}, {
-		key: "forward_to", rule: webURL,
+		key: "forward_to", rule: versionedURL,
 		help:  "compute service that gets accepted external events instead of the queues of their hosts, with the version, such as http://nova:8774/v2.1; empty: none does",
 		field: func(c *config) any { return &c.Computes.ForwardTo },
 	}, {

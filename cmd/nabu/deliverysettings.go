@@ -5,6 +5,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -115,9 +116,37 @@ func mailAddress(text string) error {
 }
 
 func webURL(text string) error {
+	_, err := parseWebURL(text, "https://nabu.example.net/")
+	return err
+}
+
+func parseWebURL(text, example string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("must be a URL such as https://confirm.example.net/, not %q", text)
+		return nil, fmt.Errorf("must be a URL such as %s, not %q", example, text)
 	}
-	return nil
+	return u, nil
+}
+
+// apiVersion is a version in the path of an API's address.
+var apiVersion = regexp.MustCompile(`(^|/)v[0-9]+(\.[0-9]+)?(/|$)`)
+
+// upstreamURL wants an address to which requests go with the version that they bring along.
+func upstreamURL(text string) error {
+	const example = "http://glance:9292"
+	u, err := parseWebURL(text, example)
+	if err == nil && apiVersion.MatchString(u.Path) {
+		return fmt.Errorf("must be a URL without a version, such as %s, not %q: requests bring it along", example, text)
+	}
+	return err
+}
+
+// versionedURL wants an address of one version of an API.
+func versionedURL(text string) error {
+	const example = "http://nova:8774/v2.1"
+	u, err := parseWebURL(text, example)
+	if err == nil && !apiVersion.MatchString(u.Path) {
+		return fmt.Errorf("must be a URL with the version, such as %s, not %q", example, text)
+	}
+	return err
 }

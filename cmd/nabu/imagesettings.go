@@ -48,7 +48,7 @@ var imageSettings = []setting{
 		help:  "where clients reach the Image API, for its links; empty: the address that they asked",
 		field: func(c *config) any { return &c.Images.PublicEndpoint },
 	}, {
-		key: "image_upstream", rule: webURL,
+		key: "image_upstream", rule: upstreamURL,
 		help:  "image service that gets every request under /image but those about tasks; empty: there is none",
 		field: func(c *config) any { return &c.Images.Upstream },
 	}, {

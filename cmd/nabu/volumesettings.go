@@ -41,7 +41,7 @@ var volumeSettings = []setting{
 		help:  "where clients reach the Block Storage API, for its links; empty: the address that they asked",
 		field: func(c *config) any { return &c.Volumes.PublicEndpoint },
 	}, {
-		key: "volume_upstream", rule: webURL,
+		key: "volume_upstream", rule: upstreamURL,
 		help:  "volume service that gets every request under /volume but those about user messages; empty: there is none",
 		field: func(c *config) any { return &c.Volumes.Upstream },
 	}, {

@@ -79,7 +79,7 @@ func manyIdle() *http.Transport {
 }
 
 // Tell tells the service of events. It fails when there is no answer; with ErrAway when there
-// was no connection either, or no token to show.
+// was no connection either, no token to show, or no compute service at its address.
 func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
 	body, err := bodyOf(told.Events)
 	if err != nil {
@@ -126,9 +126,20 @@ func (c *Client) Tell(ctx context.Context, told Told) (a Answer, err error) {
 	if err != nil {
 		return a, fmt.Errorf("read what the compute service answers: %w", err)
 	}
+	if response.StatusCode == http.StatusNotFound && !saysNotFound(text) {
+		return a, fmt.Errorf("%w: its address answers 404, and not as a compute service does that knows none of the servers", ErrAway)
+	}
 	a.Status = response.StatusCode
 	a.Codes, _ = codes(text, len(told.Events)) // an answer without is one all the same
 	return a, nil
+}
+
+// saysNotFound tells whether a text is the fault by which a compute service answers 404.
+func saysNotFound(text []byte) bool {
+	var fault struct {
+		ItemNotFound *struct{} `json:"itemNotFound"`
+	}
+	return json.Unmarshal(text, &fault) == nil && fault.ItemNotFound != nil
 }
 
 // bodyOf is a request with events. It is not longer than what a client would send: the
