@@ -39,7 +39,7 @@ func (e *Executor) carryOut(w *work) {
 	began := time.Now()
 	way, err := e.try(w)
 	if err != nil && !postgres.IsBadData(err) {
-		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "error", err)
+		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "reason", postgres.Reason(err), "error", err)
 		w.complete = true
 		e.freeLock(err)
 		if clients, housework := w.apart(); housework != nil {

@@ -41,6 +41,10 @@ const (
 	maxWaitingBytes = 64 << 20
 )
 
+// longestLine is how long a command may stand in line. A batch that gets no answer may take half a
+// minute, and who waits for two of them would be hung up on before there is an answer.
+const longestLine = 20 * time.Second
+
 // What any request is refused for that may well be made again a little later.
 var (
 	ErrUnreachable = domain.Errorf(domain.Unavailable, postgres.Unreachable)
@@ -145,6 +149,7 @@ type pending struct {
 	answer  func() (json.RawMessage, error)
 	restore func(json.RawMessage) error
 
+	since time.Time // it stands in line
 	// parted: it has left the line, or never will: it was taken, or given up by its caller,
 	// whoever was first.
 	parted atomic.Bool
@@ -264,6 +269,7 @@ func (e *Executor) enqueue(p *pending) error {
 	case e.waitingBytes+p.needs.Size > maxWaitingBytes && e.waitingBytes > 0:
 		return ErrCrowded
 	}
+	p.since = time.Now()
 	select {
 	case e.line <- p:
 	default:
@@ -354,13 +360,18 @@ func (e *Executor) postpone(w *work) {
 	})
 }
 
-// take adds the command that is next in line. One whose caller has left is dropped.
+// take adds the command that is next in line. One whose caller has left is dropped, and one that has
+// stood there for too long is refused.
 func (e *Executor) take(w *work, p *pending) {
 	e.mu.Lock()
 	e.waitingBytes -= p.needs.Size
 	e.mu.Unlock()
 	if err := p.ctx.Err(); err != nil || !p.parted.CompareAndSwap(false, true) {
 		e.reply(p, err)
+		return
+	}
+	if time.Since(p.since) > longestLine {
+		e.reply(p, ErrUnreachable)
 		return
 	}
 	w.bytes += p.needs.Size

@@ -73,6 +73,11 @@ func TestCreateTask(t *testing.T) {
 			t.Errorf("claimed %s", claimed.body)
 		}
 	}
+	// Behind a proxy that ends TLS, links lead to the proxy.
+	behind := a.call("POST", "/image/v2/tasks", sample(t, "create-request"), 201, "X-Forwarded-Proto", "https").header.Get("Location")
+	if want := "https" + strings.TrimPrefix(a.url, "http") + "/image/v2/tasks/"; !strings.HasPrefix(behind, want) {
+		t.Errorf("behind a proxy: Location %s, want %s…", behind, want)
+	}
 	public := newAPI(t, func(cfg *Config) { cfg.Images.PublicEndpoint = "https://images.example.net/" })
 	got := public.call("POST", "/v2/tasks", sample(t, "create-request"), 201)
 	var made taskBody

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"slices"
 	"time"
 
@@ -90,6 +91,12 @@ func (a *eventsAsked) check(c *cobra.Command) error {
 			return fmt.Errorf("--message and --%s do not go together", other)
 		}
 	}
+	if shortID.MatchString(a.RequestID) {
+		return fmt.Errorf("--request: %q is the beginning of an id; nabu events -o json shows it whole", a.RequestID)
+	}
+	if a.Stream != "" && !isStream(a.Stream) {
+		return fmt.Errorf("--stream: %q is no stream; they are %s", a.Stream, streams)
+	}
 	if _, isID := domain.ParseMessageID(a.message); a.message != "" && !isID {
 		return fmt.Errorf("--message: %q is no id of a message", a.message)
 	}
@@ -109,6 +116,21 @@ func (a *eventsAsked) check(c *cobra.Command) error {
 		a.from = -10
 	}
 	return nil
+}
+
+// shortID is what the table shows of a request's id.
+var shortID = regexp.MustCompile(`^(req-)?[0-9a-f]{8}$`)
+
+// streams are those that there may be.
+const streams = "queue/PROJECT/NAME, subscription/PROJECT/ID, task/ID, user-message/PROJECT/ID, server/ID and read-models"
+
+func isStream(text string) bool {
+	_, isQueue := domain.QueueOfStream(text)
+	_, isSubscription := domain.SubscriptionOfStream(text)
+	_, isTask := domain.TaskOfStream(text)
+	_, isUserMessage := domain.UserMessageOfStream(text)
+	_, isServer := domain.ServerOfStream(text)
+	return isQueue || isSubscription || isTask || isUserMessage || isServer || text == domain.ReadModelsRebuilt{}.Stream()
 }
 
 func (a *eventsAsked) show(ctx context.Context, c *cobra.Command, db *sql.DB, p *eventPrinter) error {

@@ -205,6 +205,8 @@ func TestEventsAndConsumersRefuseWrongUse(t *testing.T) {
 		"how long ago it was":            {"events", "--since", "yesterday"},
 		"such as 15m":                    {"events", "--until", "-5m"},
 		"is no id of a message":          {"events", "--message", "x"},
+		`"orders" is no stream`:          {"events", "--stream", "orders"},
+		`"2ba979c8" is the beginning of`: {"events", "--request", "2ba979c8"},
 		"must not be below zero":         {"events", "--limit", "-1"},
 		"retry NAME [POSITION]":          {"consumers", "retry"},
 		"not \"x\"":                      {"consumers", "retry", "sweeper", "x"},

@@ -94,7 +94,7 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 	if err != nil {
 		log.Error("stopping because of a failure", "error", err)
 	}
-	return errors.Join(err, s.stop(ctx))
+	return errors.Join(s.stop(ctx), err) // the reason comes last, where people look
 }
 
 // start brings up everything above the database.

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -64,7 +65,7 @@ func (s *Server) watch() {
 	if how == nil {
 		how = errors.New("exit status 0")
 	}
-	s.failure = fmt.Errorf("PostgreSQL ended by itself: %w\n%s", how, s.lastWords())
+	s.failure = fmt.Errorf("PostgreSQL wrote:\n%s\nPostgreSQL ended by itself: %w%s", s.lastWords(), how, s.cluster.fullDisk())
 	close(s.unasked)
 }
 
@@ -165,9 +166,23 @@ func (s *Server) leave() {
 func (s *Server) lastWords() string {
 	const most = 12
 	// What is said before the server has its own log comes last: it is the reason.
-	text := tail(newestFile(filepath.Join(s.cluster.dir(), "log"))) + tail(s.cluster.startLog())
-	lines := strings.Split(strings.TrimSpace(text), "\n")
+	lines := append(tail(newestFile(filepath.Join(s.cluster.dir(), "log"))), tail(s.cluster.startLog())...)
+	lines = slices.DeleteFunc(lines, func(line string) bool {
+		return line == "" || strings.Contains(line, "redirecting log output") || strings.Contains(line, "Future log output")
+	})
 	return strings.Join(lines[max(0, len(lines)-most):], "\n")
+}
+
+// leastRoom is how much room on its disk a server needs to start, in bytes: a segment of the WAL.
+const leastRoom = 1 << 20
+
+// fullDisk says that the cluster's disk is full, if it is.
+func (c cluster) fullDisk() string {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(c.dir(), &disk); err != nil || disk.Bavail*uint64(disk.Bsize) >= leastRoom {
+		return ""
+	}
+	return "; its disk is full: make room for " + c.dir() + ", and start nabu again"
 }
 
 // newestFile is the file of a folder that was written to last.
@@ -186,17 +201,23 @@ func newestFile(dir string) string {
 	return filepath.Join(dir, newest.Name())
 }
 
-// tail is the end of a file, or nothing if it cannot be read.
-func tail(path string) string {
+// tail is the last lines of a file, or none if it cannot be read.
+func tail(path string) []string {
 	const most = 8 << 10
 	file, err := os.Open(path)
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer func() { _ = file.Close() }()
+	whole := true
 	if info, err := file.Stat(); err == nil && info.Size() > most {
-		_, _ = file.Seek(-most, io.SeekEnd)
+		_, err = file.Seek(-most, io.SeekEnd)
+		whole = err != nil
 	}
 	text, _ := io.ReadAll(io.LimitReader(file, most))
-	return string(text)
+	lines := strings.Split(string(text), "\n")
+	if !whole {
+		lines = lines[1:]
+	}
+	return lines
 }
