@@ -52,10 +52,18 @@ func TestKeysFromTheirMakingToTheirEnd(t *testing.T) {
 		r.call("POST", "/v2/queues/"+queue+"/messages", said, 201)
 	}
 	r.mustShow(show(t, data, "keys", "list"), "gone", "kept", "first", "in use")
+	const warning = "others than its owner may use encryption_keys_file"
+	if strings.Contains(r.logged(), warning) {
+		t.Error("it warns of a file that is its owner's alone")
+	}
 	r.end()
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
 
 	keysFile(t, file, newMasterKey(t, "second"), first)
 	r = start(t, "--data-dir", data, "--encryption-keys-file", file)
+	r.mustShow(r.logged(), warning, "-rw-r--r--")
 	r.mustShow(show(t, data, "keys", "rotate", "--encryption-keys-file", file), "2 data keys wrapped anew by second")
 	if list := show(t, data, "keys", "list", "-o", "json"); strings.Contains(list, "first") || strings.Count(list, `"second"`) != 2 {
 		t.Errorf("after the rotation there are %s", list)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 
@@ -64,6 +65,9 @@ func serve(ctx context.Context, cfg config, environ environment, log *slog.Logge
 	}
 	if cfg.AuthStrategy == noAuth && (cfg.InsecureNoAuth || cfg.Env == production) {
 		log.Warn("with auth_strategy noauth nabu believes whatever a request says of its project, user and roles", "insecure_noauth", cfg.InsecureNoAuth, "env", cfg.Env)
+	}
+	if file, err := os.Stat(cfg.EncryptionKeysFile); err == nil && file.Mode().Perm()&0o077 != 0 {
+		log.Warn("others than its owner may use encryption_keys_file", "file", cfg.EncryptionKeysFile, "mode", file.Mode().Perm().String())
 	}
 	// First, so that a second start by mistake changes nothing. Who asks already waits.
 	listener, err := cfg.listen(ctx)

@@ -47,10 +47,16 @@ type Fetched struct {
 	SHA512 string // hexadecimal
 }
 
-// Fetch gets an image into an empty file, verifies its checksums, and tells on the way how
-// many bytes there are. Where a connection is cut it goes on behind the last byte, if the
+// Watch is told how a fetch goes on.
+type Watch struct {
+	Copied func(bytes int64)                    // that there are
+	Again  func(why error, after time.Duration) // it is tried
+}
+
+// Fetch gets an image into an empty file, verifies its checksums, and tells on the way how it goes
+// on. Where a connection is cut it goes on behind the last byte, if the
 // server lets it. What it fails with is a Refusal when the cause lies outside.
-func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []Checksum, copied func(int64)) (Fetched, error) {
+func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []Checksum, watch Watch) (Fetched, error) {
 	for _, c := range wanted {
 		if err := c.check(); err != nil {
 			return Fetched{}, err
@@ -63,11 +69,11 @@ func (f *Fetcher) Fetch(ctx context.Context, from string, to *os.File, wanted []
 	if err := f.Filter.CheckURL(u); err != nil {
 		return Fetched{}, doesNotPass(u, err)
 	}
-	d := &download{Fetcher: f, from: u, to: to, sums: newSums(wanted), copied: copied, total: -1}
+	d := &download{Fetcher: f, from: u, to: to, sums: newSums(wanted), copied: watch.Copied, total: -1}
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval, delays.Multiplier = f.FirstDelay, time.Minute, 2
 	_, err = backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, d.try(ctx) },
-		backoff.WithBackOff(delays), backoff.WithMaxTries(uint(f.Tries)), backoff.WithMaxElapsedTime(0))
+		backoff.WithBackOff(delays), backoff.WithMaxTries(uint(f.Tries)), backoff.WithMaxElapsedTime(0), backoff.WithNotify(watch.Again))
 	if ctx.Err() != nil {
 		return Fetched{}, context.Cause(ctx)
 	}

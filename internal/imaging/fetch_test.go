@@ -82,6 +82,27 @@ func fetcher(t *testing.T, ports ...uint16) *Fetcher {
 	}
 }
 
+// quiet wants to hear nothing.
+var quiet = Watch{Copied: func(int64) {}, Again: func(error, time.Duration) {}}
+
+// TestEachTryThatFailsIsToldOf but the last, which is the answer.
+func TestEachTryThatFailsIsToldOf(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	defer server.Close()
+	file, err := os.Create(t.TempDir() + "/image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	var told []string
+	_, err = fetcher(t, port(t, server.URL)).Fetch(t.Context(), server.URL, file, nil, Watch{
+		Copied: quiet.Copied, Again: func(why error, _ time.Duration) { told = append(told, why.Error()) },
+	})
+	if err == nil || len(told) != 3 || !strings.Contains(told[0], "502") {
+		t.Errorf("it fails with %v, and told of %q", err, told)
+	}
+}
+
 // fetch gets an image, and what is in the file then.
 func fetch(t *testing.T, f *Fetcher, from string, wanted ...Checksum) (Fetched, []byte, error) {
 	t.Helper()
@@ -90,7 +111,7 @@ func fetch(t *testing.T, f *Fetcher, from string, wanted ...Checksum) (Fetched, 
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	got, fetching := f.Fetch(t.Context(), from, file, wanted, func(int64) {})
+	got, fetching := f.Fetch(t.Context(), from, file, wanted, quiet)
 	bytes, err := os.ReadFile(file.Name())
 	if err != nil {
 		t.Fatal(err)
@@ -417,7 +438,7 @@ func TestAFetchThatIsCalledOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	if _, err = fetcher(t, port(t, l.URL)).Fetch(ctx, l.URL, file, nil, func(int64) {}); err != io.ErrNoProgress {
+	if _, err = fetcher(t, port(t, l.URL)).Fetch(ctx, l.URL, file, nil, quiet); err != io.ErrNoProgress {
 		t.Error(err)
 	}
 }
@@ -431,7 +452,9 @@ func TestProgressIsTold(t *testing.T) {
 	}
 	defer func() { _ = file.Close() }()
 	var told []int64
-	_, err = fetcher(t, port(t, l.URL)).Fetch(t.Context(), l.URL, file, nil, func(n int64) { told = append(told, n) })
+	_, err = fetcher(t, port(t, l.URL)).Fetch(t.Context(), l.URL, file, nil, Watch{
+		Copied: func(n int64) { told = append(told, n) }, Again: quiet.Again,
+	})
 	if err != nil || !slices.IsSorted(told) || len(told) < 2 || told[len(told)-1] != int64(len(content)) {
 		t.Errorf("%v, %v", told, err)
 	}

@@ -88,6 +88,9 @@ func open(ctx context.Context, cfg Config, held func(cluster) *Server) (*Server,
 			return s != nil, nil
 		}
 		if err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: this is for the account that nabu runs as, and root", err)
+			}
 			return true, fmt.Errorf("lock the data folder: %w", err)
 		}
 		s, err = startWith(ctx, cfg, c, l)

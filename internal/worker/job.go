@@ -177,7 +177,12 @@ func (j *job) makeImage(ctx context.Context) (id string, err error) {
 		_ = file.Close()
 		_ = os.Remove(file.Name()) // unless the store has moved it
 	}()
-	fetched, err := j.Fetcher.Fetch(ctx, asked.From, file, asked.Checksums, j.copied.Store)
+	fetched, err := j.Fetcher.Fetch(ctx, asked.From, file, asked.Checksums, imaging.Watch{
+		Copied: j.copied.Store,
+		Again: func(why error, after time.Duration) {
+			j.log.Info("the image is asked for again", "error", why, "after", after)
+		},
+	})
 	if err != nil {
 		return "", err
 	}
