@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -34,18 +35,19 @@ type work struct {
 // carryOut brings commands into the ledger and answers their callers. If the
 // database refuses the data, the batch is decided again in halves, until the one
 // bad command stands alone. After any other failure it is tried whole once more, or, if it may
-// be that what no client waits for has failed, that by itself and behind the rest.
-func (e *Executor) carryOut(w *work) {
+// be that what no client waits for has failed, that by itself and behind the rest. It returns why
+// the commands could not be brought there, if it is not about one of them.
+func (e *Executor) carryOut(w *work) (failure error) {
 	began := time.Now()
 	way, err := e.try(w)
 	if err != nil && !postgres.IsBadData(err) {
 		e.Log.Warn("batch failed, trying once more", "commands", len(w.commands), "reason", postgres.Reason(err), "error", err)
 		w.complete = true
 		e.freeLock(err)
-		if clients, housework := w.apart(); housework != nil {
-			e.carryOut(clients)
-			e.carryOut(housework)
-			return
+		if clients, housework := w.apart(err); housework != nil {
+			failure = e.carryOut(clients)
+			_ = e.carryOut(housework)
+			return failure
 		}
 		way, err = e.try(w)
 	}
@@ -64,8 +66,10 @@ func (e *Executor) carryOut(w *work) {
 		}
 	case postgres.IsBadData(err) && len(w.commands) > 1:
 		half := len(w.commands) / 2
-		e.carryOut(&work{commands: w.commands[:half], complete: true})
-		e.carryOut(&work{commands: w.commands[half:], complete: true})
+		return errors.Join(
+			e.carryOut(&work{commands: w.commands[:half], complete: true}),
+			e.carryOut(&work{commands: w.commands[half:], complete: true}),
+		)
 	case postgres.IsBadData(err):
 		e.Log.Error("the database refuses a command's data", "error", err, "request_id", w.commands[0].request.Origin.RequestID)
 		refused := domain.Errorf(domain.Invalid, "the request holds data that cannot be stored")
@@ -85,12 +89,18 @@ func (e *Executor) carryOut(w *work) {
 		for _, p := range w.commands {
 			e.reply(p, answer)
 		}
+		return err
 	}
+	return nil
 }
 
 // apart are the commands for which clients wait, and the others, each to be tried again. housework is
-// nil where that does not help: all are of one sort, or the batch may have been committed.
-func (w *work) apart() (clients, housework *work) {
+// nil where that does not help: all are of one sort, the server has not refused anything but is away, or
+// the batch may have been committed.
+func (w *work) apart(failure error) (clients, housework *work) {
+	if w.uncertain || postgres.IsConnectionLost(failure) || postgres.IsNotConnected(failure) {
+		return nil, nil
+	}
 	clients, housework = &work{complete: true}, &work{complete: true}
 	for _, p := range w.commands {
 		its := clients
@@ -99,7 +109,7 @@ func (w *work) apart() (clients, housework *work) {
 		}
 		its.commands = append(its.commands, p)
 	}
-	if w.uncertain || len(clients.commands) == 0 || len(housework.commands) == 0 {
+	if len(clients.commands) == 0 || len(housework.commands) == 0 {
 		return nil, nil
 	}
 	return clients, housework

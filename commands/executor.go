@@ -309,20 +309,41 @@ func (e *Executor) loop() {
 		w := &work{}
 		e.take(w, first)
 		e.gather(w)
+		var failure error
 		if len(w.commands) > 0 {
-			e.carryOut(w)
+			failure = e.carryOut(w)
 		}
-		if late := e.postponed; late != nil {
-			e.postponed = nil
-			e.carryOut(&work{commands: late, complete: true})
-		}
+		e.carryOutPostponed(failure)
 		own.keep(len(e.line) > 0)
 	}
 }
 
+// carryOutPostponed carries out what the last batch has left out. If that was not written, nor will
+// this be, and its callers have waited for as long as the others.
+func (e *Executor) carryOutPostponed(failure error) {
+	if e.postponed == nil {
+		return
+	}
+	late := &work{complete: true}
+	for _, p := range e.postponed {
+		if failure != nil || p.late() {
+			e.reply(p, ErrUnreachable)
+		} else {
+			late.commands = append(late.commands, p)
+		}
+	}
+	e.postponed = nil
+	if len(late.commands) > 0 {
+		_ = e.carryOut(late)
+	}
+}
+
+// late tells whether a command has stood in line for too long.
+func (p *pending) late() bool { return time.Since(p.since) > longestLine }
+
 // gather adds all commands that wait, up to the bounds of a batch.
 func (e *Executor) gather(w *work) {
-	for len(w.commands) < maxBatch && w.bytes < maxBatchBytes && len(e.line) > 0 {
+	for len(w.commands)+len(e.postponed) < maxBatch && w.bytes < maxBatchBytes && len(e.line) > 0 {
 		p, open := <-e.line
 		if !open {
 			break
@@ -335,7 +356,7 @@ func (e *Executor) gather(w *work) {
 
 // postpone leaves out claims and pops of queues whose rules the batch changes, and all of them when
 // it destroys keys: what they need is loaded by the rules that were. They are a batch by themselves
-// right behind this one, so nobody can hold them up.
+// right behind this one, so nobody can hold them up; both together are no larger than one may be.
 func (e *Executor) postpone(w *work) {
 	all, queues := false, map[domain.QueueID]bool(nil)
 	for _, p := range w.commands {
@@ -353,7 +374,6 @@ func (e *Executor) postpone(w *work) {
 	w.commands = slices.DeleteFunc(w.commands, func(p *pending) bool {
 		late := p.needs.Free > 0 && (all || queues[p.needs.Queue])
 		if late {
-			w.bytes -= p.needs.Size
 			e.postponed = append(e.postponed, p)
 		}
 		return late
@@ -370,7 +390,7 @@ func (e *Executor) take(w *work, p *pending) {
 		e.reply(p, err)
 		return
 	}
-	if time.Since(p.since) > longestLine {
+	if p.late() {
 		e.reply(p, ErrUnreachable)
 		return
 	}

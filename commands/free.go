@@ -74,6 +74,7 @@ func (f *freeState) until(at time.Time) {
 
 // trim keeps the first of the messages.
 func (f *freeState) trim(most int) {
+	f.room = max(f.room, len(f.Messages))
 	if len(f.Messages) > most {
 		f.ahead = nil // which is behind another place
 		f.Beyond = f.Messages[most].Place

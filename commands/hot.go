@@ -42,8 +42,7 @@ func (h *hotQueue) size() (messages, bytes int) {
 // shrink gives up room for messages of which few are left: nothing else counts that.
 func (h *hotQueue) shrink() {
 	if f := h.free; f != nil {
-		f.room = max(f.room, len(f.Messages))
-		if len(f.Messages) <= f.room/4 {
+		if f.room = max(f.room, len(f.Messages)); len(f.Messages) <= f.room/4 {
 			f.Messages = append([]domain.Message(nil), f.Messages...)
 			f.room = len(f.Messages)
 		}

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -79,6 +80,25 @@ func TestADrainedQueueTakesNoRoom(t *testing.T) {
 		t.Errorf("%d bytes are kept for each of %d queues with one free and at most two held messages", each, queues)
 	}
 	runtime.KeepAlive(m)
+}
+
+// TestAQueueThatGotMuchTakesNoRoom for more than is remembered of it.
+func TestAQueueThatGotMuchTakesNoRoom(t *testing.T) {
+	m := newMemory()
+	id := domain.QueueID{Project: "p1", Name: "orders"}
+	s := newState(Config{})
+	s.queues[id] = queueState{}
+	s.now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	s.take(domain.LoadedMessages{Free: map[domain.QueueID]domain.FreeMessages{id: {}}}) // there was nothing
+	var posted domain.MessagesPosted
+	for range 40 * maxHotFree {
+		posted.Messages = append(posted.Messages, domain.PostedMessage{ID: uuid.New(), TTL: 3600, Body: "1"})
+	}
+	s.recordFree(id, 2, posted)
+	m.install(s, eventstore.Head{Position: 2})
+	if its := m.hots[id].free.Messages; len(its) != maxHotFree || cap(its) > 2*maxHotFree {
+		t.Errorf("%d messages are remembered, with room for %d", len(its), cap(its))
+	}
 }
 
 // heap is what is in use of it.

@@ -11,7 +11,7 @@ type CreateQueue struct {
 
 // Needs: the queue.
 func (c CreateQueue) Needs() Needs {
-	return Needs{Queue: c.Queue, Unsettles: true, Rank: Adds, Size: c.Metadata.Size()}
+	return Needs{Queue: c.Queue, Rank: Adds, Size: c.Metadata.Size()}
 }
 
 // Decide makes the queue unless it is there.

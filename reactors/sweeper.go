@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +62,7 @@ const (
 	maxSweepFailures = 10
 	// maxSweepBackoff is for how long at most something is left alone whose sweep has failed again
 	// and again: a sweep that fails may hold the ledger's lock for seconds.
-	maxSweepBackoff = 5 * time.Minute
+	maxSweepBackoff = time.Minute
 	// countEvery is how many messages are posted to a queue before the sweeper lets its
 	// count be moved on.
 	countEvery = 1000
@@ -84,9 +83,12 @@ type Sweeper struct {
 	// more; the first time is at once.
 	ReapUserMessages time.Duration
 	// Backoff is for how long something is left alone whose sweep has failed; from the second time on
-	// twice as long as before, up to five minutes.
+	// twice as long as before, up to a minute.
 	Backoff time.Duration
+	// Pass is how long a pass goes on beginning rounds.
+	Pass time.Duration
 
+	lost         lostRound
 	queues       kind[int64]
 	subscribed   kind[domain.QueueID]
 	owners       kind[string]
@@ -103,7 +105,7 @@ type Sweeper struct {
 // NewSweeper makes a sweeper. Run sweeps.
 func NewSweeper(executor *commands.Executor, views Sweepables, log *slog.Logger) *Sweeper {
 	s := &Sweeper{
-		Executor: executor, Views: views, Log: log, ReapUserMessages: executor.UserMessages.ReapInterval, Backoff: sweepEvery,
+		Executor: executor, Views: views, Log: log, ReapUserMessages: executor.UserMessages.ReapInterval, Backoff: sweepEvery, Pass: sweepEvery,
 		wake: make(chan struct{}, 1), posted: map[domain.QueueID]int{},
 	}
 	s.queues.look, s.subscribed.look, s.owners.look, s.userMessages.look = s.lookAtQueues, s.lookAtSubscriptions, s.lookAtTasks, s.lookAtUserMessages
@@ -163,8 +165,12 @@ func (s *Sweeper) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+		more, err := s.pass(ctx)
+		if err != nil && ctx.Err() == nil {
 			s.Log.Warn("not all could be swept", "error", err)
+		}
+		if more {
+			continue
 		}
 		select {
 		case <-s.wake:
@@ -175,22 +181,36 @@ func (s *Sweeper) Run(ctx context.Context) {
 	}
 }
 
-// Sweep sweeps what has ended by now, a look of each kind in turn, and returns when nothing of that
-// is left but what cannot be swept, and why. That waits for another sweep; nothing else waits for it.
+// Sweep sweeps what has ended by now, and returns when nothing of that is left but what cannot be swept,
+// and why. That waits for another sweep; nothing else waits for it.
 func (s *Sweeper) Sweep(ctx context.Context) error {
+	var failures []error
+	for {
+		more, err := s.pass(ctx)
+		if failures = append(failures, err); !more {
+			return errors.Join(failures...)
+		}
+	}
+}
+
+// pass sweeps what has ended by its beginning, a look of each kind in turn, for about as long as a
+// sweeper waits between two sweeps. There may be more, but whatever ends meanwhile, and what clients
+// delete and purge all the while, is for another pass, and none of it has anything else wait for long.
+func (s *Sweeper) pass(ctx context.Context) (more bool, err error) {
 	by, err := s.Views.Clock(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	rounds := []rounder{&s.queues, &s.subscribed, &s.owners}
-	if s.reaped.IsZero() || time.Since(s.reaped) >= s.ReapUserMessages {
+	rounds := []rounder{&s.lost, &s.queues, &s.subscribed, &s.owners, &countRound{}}
+	reaps := s.reaped.IsZero() || time.Since(s.reaped) >= s.ReapUserMessages
+	if reaps {
 		rounds = append(rounds, &s.userMessages)
 	}
-	rounds = append([]rounder{&lostRound{}}, append(rounds, &countRound{})...)
 	for _, r := range rounds {
 		r.begin()
 	}
-	for more := true; more; {
+	began := time.Now()
+	for first := true; first || more && time.Since(began) < s.Pass; first = false {
 		more = false
 		for _, r := range rounds {
 			more = r.round(ctx, s, by) || more
@@ -200,10 +220,10 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	for i, r := range rounds {
 		failures[i] = r.failed()
 	}
-	if slices.Contains(rounds, rounder(&s.userMessages)) && s.userMessages.failed() == nil {
+	if reaps && s.userMessages.over && s.userMessages.failed() == nil {
 		s.reaped = time.Now()
 	}
-	return errors.Join(failures...)
+	return more && ctx.Err() == nil, errors.Join(failures...)
 }
 
 // lookAtQueues finds queues with rows that nobody can see any more.

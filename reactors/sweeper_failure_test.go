@@ -3,6 +3,7 @@ package reactors_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"nabu/domain"
 	"nabu/eventstore"
 	"nabu/projections"
+	"nabu/reactors"
 )
 
 // strickenLoader fails for the sweeps of some queues.
@@ -25,6 +27,27 @@ type strickenLoader struct {
 	stricken []int64
 	tried    int
 	project  string // whose user messages cannot be swept
+	tasks    bool   // cannot be swept either
+}
+
+// strikeTasks tells how often sweeps of tasks have failed since the last strike.
+func (l *strickenLoader) strikeTasks(stricken bool) (tried int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tried, l.tried, l.tasks = l.tried, 0, stricken
+	return tried
+}
+
+func (l *strickenLoader) Tasks(ctx context.Context, tx eventstore.Tx, ids []domain.TaskID, handed []domain.MessageID) (
+	map[domain.TaskID]eventstore.Versioned[domain.Task], error,
+) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tasks {
+		l.tried++
+		return nil, errStricken
+	}
+	return l.Loader.Tasks(ctx, tx, ids, handed)
 }
 
 var errStricken = errors.New("the rows of the queue are damaged")
@@ -122,6 +145,37 @@ func TestWhatCannotBeSweptHoldsUpNothingElse(t *testing.T) {
 	h.sweep()
 	if _, messages, _, _ := h.rows(); messages != 1000 {
 		t.Errorf("in the end %d messages are left", messages)
+	}
+}
+
+// TestLostTasksThatCannotBeSweptAreLeftAloneForAWhile as well.
+func TestLostTasksThatCannotBeSweptAreLeftAloneForAWhile(t *testing.T) {
+	t.Parallel()
+	h, loader := newStrickenHouse(t)
+	h.sweeper.Backoff = time.Hour
+	rules := domain.DefaultTaskRules()
+	lost := run(h, commands.CreateTask{
+		Task: domain.NewTask{ID: uuid.New(), Type: "import", Owner: "p1", Input: importInput}, Rules: rules,
+	}).ID
+	run(h, commands.ClaimMessages{Queue: handOut, Claiming: domain.Claiming{
+		Claim: uuid.New(), Life: domain.ClaimLife{TTL: 60, Grace: 60}, Limit: 1,
+	}})
+	run(h, commands.ReportTask{ID: lost, Report: domain.TaskReport{Action: domain.TaskBegin, Worker: "w"}, Rules: rules})
+	h.advance(61 * time.Second)
+	loader.strikeTasks(true)
+	if err := h.sweeper.Sweep(t.Context()); err == nil {
+		t.Error("the sweep tells of no failure")
+	}
+	h.sweep()
+	if tried := loader.strikeTasks(false); tried != 2 { // one batch
+		t.Errorf("what cannot be swept was tried %d times", tried)
+	}
+	again := reactors.NewSweeper(h.executor, h.views, slog.New(slog.DiscardHandler))
+	if err := again.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.statuses()[domain.TaskProcessing]; n != 0 {
+		t.Errorf("%d tasks are still in processing", n)
 	}
 }
 

@@ -60,7 +60,7 @@ func newHouse(t testing.TB, changes ...func(*commands.Config)) *house {
 		}
 	})
 	h.sweeper = reactors.NewSweeper(h.executor, h.views, slog.New(slog.DiscardHandler))
-	h.sweeper.Backoff = 0
+	h.sweeper.Backoff, h.sweeper.Pass = 0, time.Hour
 	return h
 }
 

@@ -18,6 +18,7 @@ type busyViews struct {
 	*projections.Views
 	h     *house
 	looks int
+	seen  func() // at each look
 }
 
 const manyLooks = 30
@@ -26,6 +27,9 @@ func (v *busyViews) Sweepable(ctx context.Context, look projections.SweepLook[in
 	if v.looks++; v.looks < manyLooks {
 		v.h.post(fmt.Sprint("busy", v.looks%2), 1, 60)
 		v.h.advance(61 * time.Second)
+	}
+	if v.seen != nil {
+		v.seen()
 	}
 	return v.Views.Sweepable(ctx, look)
 }
@@ -48,6 +52,30 @@ func TestASweepEnds(t *testing.T) {
 	}
 	if _, messages, _, _ := h.rows(); messages > views.looks {
 		t.Errorf("%d messages are left", messages)
+	}
+}
+
+// TestWhatEndsMeanwhileIsForTheNextPass, which comes soon however much there is of something else.
+func TestWhatEndsMeanwhileIsForTheNextPass(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.sweeper.Pass = 0 // one round
+	h.post("a", 2000, 60)
+	h.subscribe("s", "http://s", 120)
+	run(h, commands.DeleteQueue{Queue: queue("a")})
+	views := &busyViews{Views: h.views, h: h, looks: manyLooks}
+	views.seen = func() {
+		if views.looks == manyLooks+2 {
+			h.advance(121 * time.Second)
+		}
+		if views.looks == manyLooks+4 && h.subscriptions() != 0 {
+			t.Error("a subscription that expired two looks before is not swept")
+		}
+	}
+	h.sweeper.Views = views
+	h.sweep()
+	if _, messages, _, _ := h.rows(); messages != 0 || h.subscriptions() != 0 || views.looks < manyLooks+6 {
+		t.Errorf("%d messages and %d subscriptions are left after %d looks", messages, h.subscriptions(), views.looks-manyLooks)
 	}
 }
 

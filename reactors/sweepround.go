@@ -14,10 +14,10 @@ import (
 	"nabu/projections"
 )
 
-// rounder is something that a sweep goes through in rounds, with others in turn, so that none of
+// rounder is something that a pass goes through in rounds, with others in turn, so that none of
 // them waits for the end of another.
 type rounder interface {
-	// begin begins a sweep.
+	// begin begins a pass.
 	begin()
 	// round sweeps some of what has ended by a time, and tells whether there may be more.
 	round(ctx context.Context, s *Sweeper, by time.Time) (more bool)
@@ -43,15 +43,17 @@ func queueSweep(queue domain.QueueID, number int64) sweepable[int64] {
 // kind is what looks find, by what is swept together.
 type kind[K comparable] struct {
 	look     func(ctx context.Context, l projections.SweepLook[K]) ([]sweepable[K], error)
-	setbacks map[K]setback
+	setbacks setbacks[K]
 
-	// Of one sweep:
+	// Of one pass:
 	over     bool
 	nothing  []K // of which there was nothing to sweep
 	failures []error
 }
 
-// setback is for how long something is left alone whose sweep has failed.
+// setbacks are for how long what is left alone whose sweep has failed.
+type setbacks[K comparable] map[K]setback
+
 type setback struct {
 	length time.Duration
 	until  time.Time
@@ -59,11 +61,23 @@ type setback struct {
 
 func (b setback) holds(now time.Time) bool { return now.Before(b.until) }
 
+// add leaves something alone for a while, from the second time on for twice as long as before.
+func (s *setbacks[K]) add(key K, first time.Duration) {
+	if *s == nil {
+		*s = setbacks[K]{}
+	}
+	length := min(max(2*(*s)[key].length, first), maxSweepBackoff)
+	(*s)[key] = setback{length, time.Now().Add(length)}
+}
+
+// forgetOld forgets what has been tried no more: it has gone by itself.
+func (s setbacks[K]) forgetOld(now time.Time) {
+	maps.DeleteFunc(s, func(_ K, b setback) bool { return now.Sub(b.until) > maxSweepBackoff })
+}
+
 func (k *kind[K]) begin() {
 	k.over, k.nothing, k.failures = false, nil, nil
-	now := time.Now()
-	// What has gone by itself is not swept any more.
-	maps.DeleteFunc(k.setbacks, func(_ K, b setback) bool { return now.Sub(b.until) > maxSweepBackoff })
+	k.setbacks.forgetOld(time.Now())
 }
 
 // round is one look. It leaves something for the next one when it takes longer than a sweeper waits
@@ -111,20 +125,11 @@ func (k *kind[K]) except(now time.Time) []K {
 	return except
 }
 
-// fail takes note that something could not be swept, and leaves it alone for the rest of this sweep.
+// fail takes note that something could not be swept, and leaves it alone for the rest of this pass.
 func (k *kind[K]) fail(key K, why error, first time.Duration) {
-	k.backOff(key, first)
+	k.setbacks.add(key, first)
 	k.nothing = append(k.nothing, key)
 	k.failures = append(k.failures, why)
-}
-
-// backOff leaves something alone for a while, from the second time on for twice as long as before.
-func (k *kind[K]) backOff(key K, first time.Duration) {
-	if k.setbacks == nil {
-		k.setbacks = map[K]setback{}
-	}
-	length := min(max(2*k.setbacks[key].length, first), maxSweepBackoff)
-	k.setbacks[key] = setback{length, time.Now().Add(length)}
 }
 
 // givesUp tells whether to sweep no more of a kind after these failures.
@@ -153,9 +158,16 @@ func sweep[K comparable](ctx context.Context, s *Sweeper, its sweepable[K]) (swe
 // lostRound lets tasks be pending again, or fail, whose worker has let its claim end. It comes before
 // the claims are swept that tell of them. What it has seen it does not look at again, so it goes on
 // only when all of it was swept.
-type lostRound struct{ failures []error }
+type lostRound struct {
+	setbacks setbacks[domain.QueueID]
+	failures []error // of one pass
+}
 
-func (r *lostRound) begin()        {}
+func (r *lostRound) begin() {
+	r.failures = nil
+	r.setbacks.forgetOld(time.Now())
+}
+
 func (r *lostRound) failed() error { return errors.Join(r.failures...) }
 
 func (r *lostRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more bool) {
@@ -167,18 +179,25 @@ func (r *lostRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more bo
 		r.failures = append(r.failures, err)
 		return false
 	}
+	all := true
 	for queue, messages := range lost {
+		if r.setbacks[queue].holds(time.Now()) {
+			all = false
+			continue
+		}
 		for some := range slices.Chunk(messages, sweepBatch) {
 			cmd := commands.SweepLostTasks{Queue: queue, Messages: some, Rules: s.Executor.Tasks}
 			if _, err := sweep(ctx, s, sweepable[domain.QueueID]{what: "lost tasks of " + queue.Name, project: queue.Project, cmd: cmd}); err != nil {
+				r.setbacks.add(queue, s.Backoff)
 				r.failures = append(r.failures, err)
-			}
-			if givesUp(ctx, r.failures) {
-				return false
+				break
 			}
 		}
+		if givesUp(ctx, r.failures) {
+			return false
+		}
 	}
-	if len(r.failures) == 0 {
+	if all && len(r.failures) == 0 {
 		s.tasks = look
 	}
 	return false
@@ -195,7 +214,7 @@ func (r *countRound) begin()        { r.left = map[domain.QueueID]int{} }
 func (r *countRound) failed() error { return errors.Join(r.failures...) }
 
 // round sweeps each such queue once. What is posted meanwhile does not make it go on for ever: that is
-// for another sweep.
+// for another pass.
 func (r *countRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more bool) {
 	if givesUp(ctx, r.failures) {
 		return false
@@ -255,7 +274,7 @@ func (s *Sweeper) countQueue(ctx context.Context, queue domain.QueueID) (moved b
 		return false, errBackedOff
 	}
 	if moved, err = sweep(ctx, s, queueSweep(queue, number)); err != nil {
-		s.queues.backOff(number, s.Backoff)
+		s.queues.setbacks.add(number, s.Backoff)
 	}
 	return moved, err
 }
