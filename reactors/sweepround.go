@@ -185,6 +185,7 @@ func (r *lostRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more bo
 			all = false
 			continue
 		}
+		failed := len(r.failures)
 		for some := range slices.Chunk(messages, sweepBatch) {
 			cmd := commands.SweepLostTasks{Queue: queue, Messages: some, Rules: s.Executor.Tasks}
 			if _, err := sweep(ctx, s, sweepable[domain.QueueID]{what: "lost tasks of " + queue.Name, project: queue.Project, cmd: cmd}); err != nil {
@@ -192,6 +193,9 @@ func (r *lostRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more bo
 				r.failures = append(r.failures, err)
 				break
 			}
+		}
+		if len(r.failures) == failed {
+			delete(r.setbacks, queue)
 		}
 		if givesUp(ctx, r.failures) {
 			return false
@@ -213,8 +217,8 @@ type countRound struct {
 func (r *countRound) begin()        { r.left = map[domain.QueueID]int{} }
 func (r *countRound) failed() error { return errors.Join(r.failures...) }
 
-// round sweeps each such queue once. What is posted meanwhile does not make it go on for ever: that is
-// for another pass.
+// round sweeps each such queue once, or as many as it comes to in the time that a kind's round may
+// take. What is posted meanwhile does not make it go on for ever: that is for another pass.
 func (r *countRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more bool) {
 	if givesUp(ctx, r.failures) {
 		return false
@@ -225,7 +229,8 @@ func (r *countRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more b
 			r.failures = append(r.failures, err)
 		}
 	}
-	for queue, n := range s.grown() {
+	began := time.Now()
+	for queue, n := range s.grown() { // in no order
 		left, begun := r.left[queue]
 		if !begun {
 			left = n/countEvery + 1
@@ -248,6 +253,9 @@ func (r *countRound) round(ctx context.Context, s *Sweeper, _ time.Time) (more b
 		}
 		if givesUp(ctx, r.failures) {
 			return false
+		}
+		if time.Since(began) > sweepEvery {
+			return true
 		}
 	}
 	return more
