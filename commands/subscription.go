@@ -11,7 +11,7 @@ import (
 
 // Subscribe asks for a subscription to a queue, which is made if absent. The answer is
 // the subscription's id: that of an older one, if the same subscriber has one that is not
-// confirmed.
+// confirmed, unless it is to be made anew.
 type Subscribe struct {
 	domain.NewSubscription
 	Rules domain.SubscriptionRules

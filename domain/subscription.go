@@ -256,6 +256,9 @@ type NewSubscription struct {
 	TTL        int    // seconds; 0: the server's default
 	Options    string // a JSON object; empty: none
 	Salt       uint64 // random bits of the id
+	// Anew: one that the subscriber has already stands in the way, confirmed or not, as over
+	// Zaqar's WebSocket.
+	Anew bool
 }
 
 // NoOptions are the options of a subscription that was made without.
@@ -279,7 +282,7 @@ func (q Queue) Subscribe(n NewSubscription, known Subscription, r SubscriptionRu
 		return id, nil, err
 	}
 	alive := known.Alive(at.Time)
-	if alive && known.Confirmed {
+	if alive && (known.Confirmed || n.Anew) {
 		return id, nil, Errorf(Conflict, "the subscriber has subscribed to queue %s already", n.Queue.Name)
 	}
 	if !q.Exists() {

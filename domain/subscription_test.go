@@ -65,25 +65,28 @@ func TestSubscribe(t *testing.T) {
 		given   []domain.Event // of the same subscriber
 		rules   domain.SubscriptionRules
 		now     time.Time
+		anew    bool
 		id      domain.SubscriptionID
 		then    []domain.Event
 		refused domain.Code
 	}{
-		"the first to a queue":                    {[]domain.Event{theQueue}, nil, lenient, noon, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, lenient)}, ""},
-		"the first to no queue":                   {nil, nil, lenient, noon, domain.NewSubscriptionID(at+1, 9), []domain.Event{theQueue, made(at+1, lenient)}, ""},
-		"one that has to be confirmed":            {[]domain.Event{theQueue}, nil, careful, noon, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, careful)}, ""},
-		"a second one changes nothing":            {[]domain.Event{theQueue}, has, lenient, noon, first, nil, ""},
-		"a second one makes the queue":            {nil, has, lenient, noon, first, []domain.Event{theQueue}, ""},
-		"a second one is asked again":             {[]domain.Event{theQueue}, has, careful, noon, first, []domain.Event{updated(first, "http://a", 0, domain.ConfirmSubscription)}, ""},
-		"one that is confirmed stands in the way": {nil, confirmed, lenient, noon, domain.SubscriptionID{}, nil, domain.Conflict},
-		"one that has expired does not": {[]domain.Event{theQueue}, confirmed, lenient, minute, domain.NewSubscriptionID(at+1, 9),
+		"the first to a queue":                                             {[]domain.Event{theQueue}, nil, lenient, noon, false, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, lenient)}, ""},
+		"the first to no queue":                                            {nil, nil, lenient, noon, false, domain.NewSubscriptionID(at+1, 9), []domain.Event{theQueue, made(at+1, lenient)}, ""},
+		"one that has to be confirmed":                                     {[]domain.Event{theQueue}, nil, careful, noon, false, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, careful)}, ""},
+		"a second one changes nothing":                                     {[]domain.Event{theQueue}, has, lenient, noon, false, first, nil, ""},
+		"a second one makes the queue":                                     {nil, has, lenient, noon, false, first, []domain.Event{theQueue}, ""},
+		"a second one is asked again":                                      {[]domain.Event{theQueue}, has, careful, noon, false, first, []domain.Event{updated(first, "http://a", 0, domain.ConfirmSubscription)}, ""},
+		"one that is confirmed stands in the way":                          {nil, confirmed, lenient, noon, false, domain.SubscriptionID{}, nil, domain.Conflict},
+		"one that is not confirmed does as well, if it is to be made anew": {nil, has, careful, noon, true, domain.SubscriptionID{}, nil, domain.Conflict},
+		"one made anew is like any other":                                  {[]domain.Event{theQueue}, nil, careful, noon, true, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, careful)}, ""},
+		"one that has expired does not": {[]domain.Event{theQueue}, confirmed, lenient, minute, false, domain.NewSubscriptionID(at+1, 9),
 			[]domain.Event{sweptFirst, made(at+1, lenient)}, ""},
-		"one that was deleted does not": {[]domain.Event{theQueue}, append(confirmed[:2:2], deletedFirst), lenient, noon, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, lenient)}, ""},
+		"one that was deleted does not": {[]domain.Event{theQueue}, append(confirmed[:2:2], deletedFirst), lenient, noon, false, domain.NewSubscriptionID(at, 9), []domain.Event{made(at, lenient)}, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			id, events, err := queueAfter(test.queue...).Subscribe(
-				domain.NewSubscription{Queue: orders, Subscriber: "http://a", TTL: 60, Options: `{"a": 1}`, Salt: 9},
+				domain.NewSubscription{Queue: orders, Subscriber: "http://a", TTL: 60, Options: `{"a": 1}`, Salt: 9, Anew: test.anew},
 				subscriptionAfter(test.given...), test.rules, limits, domain.Moment{Position: at, Time: test.now})
 			expect(t, events, err, test.then, test.refused)
 			if id != test.id {

@@ -28,6 +28,7 @@ func (o *order) subscribe() (status int, err error) {
 		id, err = commands.Run(o.ctx, o.Executor, commands.Subscribe{
 			NewSubscription: domain.NewSubscription{
 				Queue: o.queue, Subscriber: asked.Subscriber, TTL: asked.TTL, Options: asked.Options, Salt: newSalts(1)[0],
+				Anew: true,
 			},
 			Rules: o.Subscriptions,
 		})
