@@ -271,6 +271,9 @@ func check(c config) error {
 	if err := c.eventRules().Check(c.Limits); err != nil {
 		return err
 	}
+	if err := c.checkAddresses(); err != nil {
+		return err
+	}
 	if c.Computes.ForwardTo == "" && c.Computes.ForwardTokenFile != "" {
 		return errors.New("forward_token_file is of no use without forward_to")
 	}

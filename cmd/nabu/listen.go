@@ -42,6 +42,36 @@ func (c config) aloneAddresses() (addresses []aloneAddress) {
 	return addresses
 }
 
+// checkAddresses refuses one at which another listens already.
+func (c config) checkAddresses() error {
+	taken := []aloneAddress{{key: "listen", address: c.Listen}}
+	for _, a := range c.aloneAddresses() {
+		for _, b := range taken {
+			if clash(a.address, b.address) {
+				return fmt.Errorf("%s must not be %s, as %s is %s", a.key, a.address, b.key, b.address)
+			}
+		}
+		taken = append(taken, a)
+	}
+	return nil
+}
+
+// clash tells whether two addresses cannot both be listened at: their ports are the same, and their
+// hosts as well, or one of them is every address of the other's kind. Any free port may be had twice.
+func clash(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	if hostA == hostB || hostA == "" || hostB == "" {
+		return true
+	}
+	ipA, errA := netip.ParseAddr(hostA)
+	ipB, errB := netip.ParseAddr(hostB)
+	return errA == nil && errB == nil && ipA.Is4() == ipB.Is4() && (ipA == ipB || ipA.IsUnspecified() || ipB.IsUnspecified())
+}
+
 // listen opens what the settings say.
 func (c config) listen(ctx context.Context) (l listeners, err error) {
 	if l.Listener, err = listenAt(ctx, c.Listen); err != nil {

@@ -33,3 +33,27 @@ func TestAnAddressOfIPv4IsNoneOfIPv6(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestClash(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{
+		{"127.0.0.1:8888", "127.0.0.1:8888", true},
+		{"127.0.0.1:8888", "127.0.0.1:8889", false},
+		{"127.0.0.1:8888", "127.0.0.2:8888", false},
+		{"127.0.0.1:8888", "0.0.0.0:8888", true},
+		{"127.0.0.1:8888", ":8888", true},
+		{"localhost:8888", ":8888", true},
+		{"localhost:8888", "localhost:8888", true},
+		{"[::1]:8888", "[::]:8888", true},
+		{"[::1]:8888", "[0:0::1]:8888", true},
+		{"[::1]:8888", "0.0.0.0:8888", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+	} {
+		if clash(test.a, test.b) != test.want || clash(test.b, test.a) != test.want {
+			t.Errorf("%s and %s: not %v", test.a, test.b, test.want)
+		}
+	}
+}

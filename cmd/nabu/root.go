@@ -36,7 +36,27 @@ func newRoot(environ environment) *cobra.Command {
 		newBenchBaseline(environ),
 		newVersion(),
 	)
+	root.SetHelpCommand(newHelp(root))
 	return root
+}
+
+// newHelp is cobra's own, but that one calls it a success when it knows no such command.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show what a command does, and its flags",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil {
+				return misused(err)
+			}
+			if len(rest) > 0 {
+				return unknownCommand(c, rest[0])
+			}
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		},
+	}
 }
 
 // group makes a command that only holds others: alone it shows its help.
@@ -46,17 +66,22 @@ func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return nil
 		}
-		var names []string
-		for _, sub := range c.Commands() {
-			if sub.IsAvailableCommand() {
-				names = append(names, sub.Name())
-			}
-		}
-		same := func(name string) string { return name }
-		return misused(fmt.Errorf("unknown command %q of %s%s; %[2]s --help shows them all", args[0], c.CommandPath(), suggestion(args[0], names, same)))
+		return unknownCommand(c, args[0])
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	return c
+}
+
+// unknownCommand refuses a word that names nothing a command holds, and suggests what was meant.
+func unknownCommand(c *cobra.Command, word string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	same := func(name string) string { return name }
+	return misused(fmt.Errorf("unknown command %q of %s%s; %[2]s --help shows them all", word, c.CommandPath(), suggestion(word, names, same)))
 }
 
 // noArguments refuses any word behind a command's name.
